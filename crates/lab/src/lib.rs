@@ -1,0 +1,103 @@
+//! The command line of Three Pillars: it ties the other crates together and owns no knowledge of
+//! its own about components (see `stack`) or services.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this crate is a command line; printing is its work"
+)]
+
+mod doctor;
+mod down;
+mod install;
+mod place;
+mod programs;
+mod status;
+mod up;
+mod verify;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::place::Place;
+
+/// A complete observability stack around an instrumented Rust service, on this machine.
+///
+/// Real Prometheus, Alertmanager, Elasticsearch, Jaeger and OpenTelemetry Collector around two replicas
+/// of a demo API, with steady traffic. Nothing is installed into the system, nothing stays behind.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lab",
+    version,
+    after_help = "Examples:
+  lab                          bring everything up here and follow it; Ctrl-C ends everything
+  lab up --detach              the same in the background
+  lab verify                   prove that metrics, logs and traces arrive
+  lab up --data-dir /tmp/b --port-offset 1000      a second stack beside the first
+  lab down                     end the lab that runs on .lab
+
+Exit codes: 0 good, 1 the thing checked is not so, 2 wrong usage or configuration, 3 a component is missing"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what is missing, start everything, follow it; the default
+    Up(up::Args),
+    /// End the lab that runs on the data directory
+    Down,
+    /// Show what runs where
+    Status(status::Args),
+    /// Say what is missing on this machine, and how to get it
+    Doctor(doctor::Args),
+    /// Get the real components into the user's cache, with progress
+    Install(install::Args),
+    /// Prove the eight success metrics on the running lab, with evidence
+    Verify(verify::Args),
+    /// Run one of our own programs; the lab starts them so
+    #[command(hide = true, subcommand)]
+    Component(programs::Program),
+}
+
+/// Does what the command line asks and returns the exit code.
+pub fn run(cli: Cli) -> ExitCode {
+    let place = &cli.place;
+    let result = match cli
+        .command
+        .unwrap_or_else(|| Command::Up(up::Args::default()))
+    {
+        Command::Up(args) => up::up(place, &args),
+        Command::Down => down::down(place),
+        Command::Status(args) => status::status(place, &args),
+        Command::Doctor(args) => doctor::doctor(place, &args),
+        Command::Install(args) => install::install(place, &args),
+        Command::Verify(args) => verify::verify(place, &args),
+        Command::Component(program) => return program.run(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!(
+            "{} {error:#}",
+            console::style("error:").red().bold().for_stderr()
+        );
+        let code = error
+            .downcast_ref::<stack::Error>()
+            .map_or(1, stack::Error::exit_code);
+        ExitCode::from(error.downcast_ref::<place::Usage>().map_or(code, |_| 2))
+    })
+}
+
+/// A runtime on the calling thread alone: children of the lab are tied to the thread that starts
+/// them, and that has to be the main one.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    use anyhow::Context;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")
+}

@@ -1,0 +1,29 @@
+//! Our own programs, carried by this binary so that one `cargo run` builds and starts them all.
+
+use std::process::ExitCode;
+
+/// One of our programs with its own command line.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Program {
+    /// Demo API
+    #[command(name = "flask-api-1", alias = "flask-api-2", alias = "flask-api")]
+    FlaskApi(Box<flask_api::Args>),
+    /// The service the API depends on
+    Payments(Box<payments::Args>),
+    /// Business metrics of the shop
+    CustomFlaskExporter(Box<custom_flask_exporter::Args>),
+    /// Load generator
+    Loadgen(Box<loadgen::Args>),
+}
+
+impl Program {
+    /// Runs it to its end.
+    pub(crate) fn run(self) -> ExitCode {
+        match self {
+            Self::FlaskApi(args) => flask_api::run(*args),
+            Self::Payments(args) => payments::run(*args),
+            Self::CustomFlaskExporter(args) => custom_flask_exporter::run(*args),
+            Self::Loadgen(args) => loadgen::run(*args),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `lab verify`: proves the eight success metrics on what runs, each with evidence.
+
+mod endpoints;
+mod probe;
+mod rows;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use console::style;
+use serde::Serialize;
+
+pub(crate) use endpoints::Endpoints;
+
+use crate::{place::Place, view};
+
+/// Proves the eight success metrics on the running lab: what Prometheus, Elasticsearch and Jaeger
+/// themselves say, and a request of its own followed through all three.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  lab verify
+  lab verify --json | jq '.rows[] | select(.ok | not)'
+  lab verify --endpoints cluster.yaml      a stack that this lab did not start
+
+The file names base URLs:
+  prometheus: http://127.0.0.1:9090
+  alertmanager: http://127.0.0.1:9093
+  jaeger: http://127.0.0.1:16686
+  elasticsearch: http://127.0.0.1:9200
+  exporter: http://127.0.0.1:9848
+  flask_api: [http://127.0.0.1:5000]
+
+Exit code: 0 when all rows pass, 1 when one fails.")]
+pub(crate) struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// YAML or JSON file with the addresses of a stack that runs elsewhere
+    #[arg(long, value_name = "FILE")]
+    endpoints: Option<PathBuf>,
+}
+
+/// What was found, in the form that `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    rows: Vec<Row>,
+}
+
+/// One success metric.
+#[derive(Debug, Serialize)]
+struct Row {
+    /// Its number in the list of success metrics.
+    n: u8,
+    name: &'static str,
+    ok: bool,
+    /// What was seen.
+    evidence: Vec<String>,
+    /// What to do when it is not ok.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+pub(crate) fn verify(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
+    let endpoints = match &args.endpoints {
+        Some(file) => Endpoints::read(file)?,
+        None => Endpoints::of(&place.running()?)?,
+    };
+    let layout = place.layout()?;
+    let spinner = view::spinner("following a request through metrics, logs and traces".into());
+    let rows = crate::runtime()?.block_on(rows::check(&endpoints, &layout));
+    spinner.finish_and_clear();
+    let report = Report {
+        ok: rows.iter().all(|row| row.ok),
+        rows,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print(&report);
+    }
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print(report: &Report) {
+    for row in &report.rows {
+        let mark = if row.ok {
+            style("pass").green()
+        } else {
+            style("FAIL").red().bold()
+        };
+        println!("{mark}  {}. {}", row.n, style(row.name).bold());
+        for line in &row.evidence {
+            println!("        {line}");
+        }
+        if let Some(hint) = row.hint.as_ref().filter(|_| !row.ok) {
+            println!("        {} {hint}", style("->").yellow());
+        }
+    }
+    let passed = report.rows.iter().filter(|row| row.ok).count();
+    println!("\n{passed} of {} success metrics hold", report.rows.len());
+}

@@ -1,0 +1,92 @@
+//! Where the parts of the stack are.
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Deserialize;
+use stack::{Board, HOST, State, table};
+
+use crate::place::Usage;
+
+/// Base URLs of a stack, without a slash at the end.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Endpoints {
+    pub(crate) prometheus: String,
+    pub(crate) alertmanager: String,
+    pub(crate) jaeger: String,
+    pub(crate) elasticsearch: String,
+    pub(crate) exporter: String,
+    /// Every replica.
+    pub(crate) flask_api: Vec<String>,
+    /// Scrape targets that must be up: job and instance. Read off the lab's own table; elsewhere
+    /// whatever Prometheus has found counts.
+    #[serde(skip)]
+    pub(crate) expected_targets: Vec<(String, String)>,
+}
+
+impl Endpoints {
+    /// Those of a running lab.
+    pub(crate) fn of(board: &Board) -> anyhow::Result<Self> {
+        let url = |name: &str| -> anyhow::Result<String> {
+            let port = board.get(name).and_then(|status| status.ports.get("http"));
+            let port = port.with_context(|| {
+                format!(
+                    "this lab was started without {name}, so there is nothing to verify it with"
+                )
+            })?;
+            Ok(format!("http://{HOST}:{port}"))
+        };
+        let mut expected_targets = Vec::new();
+        for status in board
+            .components
+            .iter()
+            .filter(|status| status.state != State::Absent)
+        {
+            for scrape in table::find(&status.name)?.scrape {
+                if let Some(port) = status.ports.get(scrape.port) {
+                    expected_targets.push((scrape.job.to_owned(), format!("{HOST}:{port}")));
+                }
+            }
+        }
+        Ok(Self {
+            prometheus: url("prometheus")?,
+            alertmanager: url("alertmanager")?,
+            jaeger: url("jaeger")?,
+            elasticsearch: url("elasticsearch")?,
+            exporter: url("custom-flask-exporter")?,
+            flask_api: vec![url("flask-api-1")?, url("flask-api-2")?],
+            expected_targets,
+        })
+    }
+
+    /// Those that a file names.
+    pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+        let usage = |reason: String| Usage(format!("{}: {reason}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| usage(error.to_string()))?;
+        let mut endpoints: Self =
+            serde_saphyr::from_str(&text).map_err(|error| usage(error.to_string()))?;
+        if endpoints.flask_api.is_empty() {
+            return Err(usage("flask_api names no replica".into()).into());
+        }
+        let Self {
+            prometheus,
+            alertmanager,
+            jaeger,
+            elasticsearch,
+            exporter,
+            flask_api,
+            ..
+        } = &mut endpoints;
+        for url in [prometheus, alertmanager, jaeger, elasticsearch, exporter]
+            .into_iter()
+            .chain(flask_api)
+        {
+            if !url.starts_with("http://") {
+                return Err(usage(format!("`{url}` is no http:// URL")).into());
+            }
+            url.truncate(url.trim_end_matches('/').len());
+        }
+        Ok(endpoints)
+    }
+}

@@ -1,0 +1,155 @@
+//! Asking the real back ends, and waiting until they agree.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use rand::RngExt;
+use serde_json::{Value, json};
+
+/// A client for their APIs.
+#[derive(Debug, Clone)]
+pub(super) struct Probe {
+    http: reqwest::Client,
+}
+
+/// The request that verify sends and then looks for everywhere.
+#[derive(Debug, Clone)]
+pub(super) struct SentRequest {
+    pub(super) trace_id: String,
+    pub(super) order_id: i64,
+    pub(super) order_status: String,
+}
+
+impl Probe {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(10))
+            .build()
+            .context("cannot make an HTTP client")?;
+        Ok(Self { http })
+    }
+
+    /// A JSON answer.
+    pub(super) async fn get(&self, url: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
+        json_of(url, self.http.get(url).query(query)).await
+    }
+
+    /// A text answer.
+    pub(super) async fn text(&self, url: &str) -> anyhow::Result<String> {
+        let answer = self
+            .http
+            .get(url)
+            .send()
+            .await
+            .with_context(|| format!("{url} does not answer"))?;
+        ensure!(
+            answer.status().is_success(),
+            "{url} answers {}",
+            answer.status()
+        );
+        answer
+            .text()
+            .await
+            .with_context(|| format!("{url} breaks off"))
+    }
+
+    /// A search in Elasticsearch.
+    pub(super) async fn search(&self, elasticsearch: &str, query: Value) -> anyhow::Result<Value> {
+        // `ignore_unavailable`: before the first document there is no index, which is not an error here.
+        let url = format!(
+            "{elasticsearch}/flask-logs-*/_search?ignore_unavailable=true&allow_no_indices=true"
+        );
+        json_of(&url, self.http.post(&url).json(&query)).await
+    }
+
+    /// Places an order under a trace context of its own.
+    pub(super) async fn place_order(&self, api: &str) -> anyhow::Result<SentRequest> {
+        let mut random = rand::rng();
+        // The specification forbids all-zero ids; `| 1` keeps to it.
+        let trace_id = format!("{:032x}", random.random::<u128>() | 1);
+        let span_id = format!("{:016x}", random.random::<u64>() | 1);
+        let url = format!("{api}/api/orders");
+        let request = self
+            .http
+            .post(&url)
+            .header("traceparent", format!("00-{trace_id}-{span_id}-01"))
+            .header("idempotency-key", &trace_id)
+            .json(&json!({ "items": [{ "product_id": 1, "quantity": 1 }] }));
+        let order = json_of(&url, request).await?;
+        let (Some(order_id), Some(order_status)) = (order["id"].as_i64(), order["status"].as_str())
+        else {
+            bail!("{url} answers without id and status: {order}");
+        };
+        Ok(SentRequest {
+            trace_id,
+            order_id,
+            order_status: order_status.into(),
+        })
+    }
+}
+
+async fn json_of(url: &str, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+    let answer = request
+        .send()
+        .await
+        .with_context(|| format!("{url} does not answer"))?;
+    let status = answer.status();
+    let text = answer
+        .text()
+        .await
+        .with_context(|| format!("{url} breaks off"))?;
+    ensure!(
+        status.is_success(),
+        "{url} answers {status}: {}",
+        text.chars().take(300).collect::<String>()
+    );
+    serde_json::from_str(&text).with_context(|| format!("{url} answers no JSON"))
+}
+
+/// Tries until it succeeds or `within` is over; then the last reason stands.
+pub(super) async fn eventually<T>(
+    within: Duration,
+    mut attempt: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let started = Instant::now();
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(reason) if started.elapsed() >= within => return Err(reason),
+            Err(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+        }
+    }
+}
+
+/// Samples of one metric in the text format: label set to value.
+pub(super) fn samples<'a>(page: &'a str, metric: &str) -> BTreeMap<&'a str, f64> {
+    let of_metric = |line: &'a str| {
+        let rest = line.strip_prefix(metric)?;
+        let (labels, value) = rest.rsplit_once(' ')?;
+        (labels.is_empty() || labels.starts_with('{')).then_some(())?;
+        Some((labels, value.parse().ok()?))
+    };
+    page.lines().filter_map(of_metric).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples;
+
+    #[test]
+    fn reads_the_samples_of_one_metric_only() {
+        let page = "# HELP shop_up x\n# TYPE shop_up gauge\nshop_up 1\nshop_upper 2\nshop_orders{status=\"paid\"} 3\nshop_orders{status=\"failed\"} 0\n";
+        assert_eq!(
+            samples(page, "shop_up").into_iter().collect::<Vec<_>>(),
+            [("", 1.0)]
+        );
+        assert_eq!(
+            samples(page, "shop_orders").into_iter().collect::<Vec<_>>(),
+            [("{status=\"failed\"}", 0.0), ("{status=\"paid\"}", 3.0)]
+        );
+        assert!(samples(page, "shop").is_empty());
+    }
+}

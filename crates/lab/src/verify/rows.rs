@@ -1,0 +1,391 @@
+//! The eight success metrics, one function each.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+use stack::Layout;
+
+use super::{
+    Endpoints, Row,
+    probe::{Probe, SentRequest, eventually, samples},
+};
+
+/// Long enough for the slowest way: a log line through the Collector, with its first flush.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What was seen of a row that holds, or why it does not.
+type Seen = anyhow::Result<Vec<String>>;
+
+pub(super) async fn check(endpoints: &Endpoints, layout: &Layout) -> Vec<Row> {
+    let check = match Probe::new() {
+        Ok(probe) => Check {
+            probe,
+            endpoints,
+            layout,
+        },
+        Err(fault) => return vec![row(0, "an HTTP client", Err(fault), "")],
+    };
+    let sent = eventually(PATIENCE, async || {
+        check.probe.place_order(&endpoints.flask_api[0]).await
+    })
+    .await;
+    let sent = sent.as_ref();
+    let (targets, dashboards, logs, traces, alerts, slo, exporter, oncall) = tokio::join!(
+        check.targets(),
+        check.dashboards(),
+        check.logs(sent),
+        check.traces(sent),
+        check.alerts(),
+        check.slo(),
+        check.exporter(),
+        check.oncall(),
+    );
+    vec![
+        row(
+            1,
+            "Prometheus scraping all targets",
+            targets,
+            "`lab status` shows which component is not ready, and its log",
+        ),
+        row(
+            2,
+            "Grafana dashboards showing real-time data",
+            dashboards,
+            "the dashboards are not part of this version yet",
+        ),
+        row(
+            3,
+            "Logs aggregated in Elasticsearch",
+            logs,
+            "look at the logs of otelcol and elasticsearch (`lab status --json` names them)",
+        ),
+        row(
+            4,
+            "Distributed traces visible in Jaeger",
+            traces,
+            "look at the log of jaeger, and at telemetry_spans_failed_total of flask-api",
+        ),
+        row(
+            5,
+            "Alerts firing and routing correctly",
+            alerts,
+            "receivers and the fire drill are not part of this version yet",
+        ),
+        row(
+            6,
+            "SLO dashboard tracking 99.9% uptime",
+            slo,
+            "SLO rules are not part of this version yet",
+        ),
+        row(
+            7,
+            "Custom exporters working",
+            exporter,
+            "look at the log of custom-flask-exporter",
+        ),
+        row(
+            8,
+            "On-call rotation configured",
+            oncall,
+            "the on-call rotation is not part of this version yet",
+        ),
+    ]
+}
+
+fn row(n: u8, name: &'static str, seen: Seen, hint: &str) -> Row {
+    match seen {
+        Ok(evidence) => Row {
+            n,
+            name,
+            ok: true,
+            evidence,
+            hint: None,
+        },
+        Err(reason) => Row {
+            n,
+            name,
+            ok: false,
+            evidence: vec![format!("{reason:#}")],
+            hint: Some(hint.into()),
+        },
+    }
+}
+
+struct Check<'a> {
+    probe: Probe,
+    endpoints: &'a Endpoints,
+    layout: &'a Layout,
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
+}
+
+impl Check<'_> {
+    /// Row 1: every expected target is there and up, by name.
+    async fn targets(&self) -> Seen {
+        eventually(PATIENCE, async || {
+            let url = format!("{}/api/v1/targets", self.endpoints.prometheus);
+            let answer = self.probe.get(&url, &[("state", "active")]).await?;
+            let targets = array(&answer["data"]["activeTargets"]);
+            let key = |target: &Value| {
+                (
+                    text(target, "/labels/job").to_owned(),
+                    text(target, "/labels/instance").to_owned(),
+                )
+            };
+            let known: Vec<_> = targets.iter().map(key).collect();
+            ensure!(
+                known.iter().any(|(job, _)| job == "flask-api"),
+                "Prometheus has no target of job flask-api"
+            );
+            for (job, instance) in &self.endpoints.expected_targets {
+                ensure!(
+                    known
+                        .iter()
+                        .any(|target| target == &(job.clone(), instance.clone())),
+                    "{job} {instance} is not among Prometheus' targets"
+                );
+            }
+            let mut up: Vec<String> = Vec::new();
+            for (target, (job, instance)) in targets.iter().zip(known) {
+                match text(target, "/health") {
+                    "up" => up.push(format!("{job} {instance} up")),
+                    health => bail!(
+                        "{job} {instance} is {health}: {}",
+                        text(target, "/lastError")
+                    ),
+                }
+            }
+            up.sort();
+            Ok(up)
+        })
+        .await
+    }
+
+    /// Row 2: dashboards exist, and their queries return data.
+    async fn dashboards(&self) -> Seen {
+        let dir = self.layout.config("grafana/dashboards");
+        let dashboards = std::fs::read_dir(&dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .count();
+        ensure!(
+            dashboards > 0,
+            "there is no dashboard in grafana/dashboards, so none shows data"
+        );
+        bail!("grafana/dashboards holds {dashboards} files, whose queries nothing checks yet")
+    }
+
+    /// Row 3: the lines that verify's own request caused, found by its trace id.
+    async fn logs(&self, sent: Result<&SentRequest, &anyhow::Error>) -> Seen {
+        let sent =
+            sent.map_err(|reason| anyhow::anyhow!("no order could be placed: {reason:#}"))?;
+        let query = json!({ "size": 50, "sort": ["@timestamp"], "query": { "term": { "trace.id": sent.trace_id } } });
+        eventually(PATIENCE, async || {
+            let answer = self
+                .probe
+                .search(&self.endpoints.elasticsearch, query.clone())
+                .await?;
+            let lines: Vec<&Value> = array(&answer["hits"]["hits"])
+                .iter()
+                .map(|hit| &hit["_source"])
+                .collect();
+            let field = |line: &Value, name: &str| line[name].as_str().unwrap_or("").to_owned();
+            for service in ["flask-api", "payments"] {
+                ensure!(
+                    lines
+                        .iter()
+                        .any(|line| field(line, "service.name") == service),
+                    "Elasticsearch has no line of {service} with trace.id {} ({} lines in all)",
+                    sent.trace_id,
+                    lines.len()
+                );
+            }
+            let mut evidence = vec![format!(
+                "order {} was placed under trace.id {}",
+                sent.order_id, sent.trace_id
+            )];
+            evidence.extend(lines.iter().map(|line| {
+                format!(
+                    "{} {} {}: {}",
+                    field(line, "@timestamp"),
+                    field(line, "log.level"),
+                    field(line, "event.dataset"),
+                    field(line, "message")
+                )
+            }));
+            Ok(evidence)
+        })
+        .await
+    }
+
+    /// Row 4: the trace of verify's own request, across processes and down to the database.
+    async fn traces(&self, sent: Result<&SentRequest, &anyhow::Error>) -> Seen {
+        let sent =
+            sent.map_err(|reason| anyhow::anyhow!("no order could be placed: {reason:#}"))?;
+        let url = format!("{}/api/traces/{}", self.endpoints.jaeger, sent.trace_id);
+        eventually(PATIENCE, async || {
+            let answer = self.probe.get(&url, &[]).await?;
+            let trace = answer["data"].get(0).context("Jaeger has no such trace")?;
+            let spans = array(&trace["spans"]);
+            let service = |span: &Value| {
+                let process = text(span, "/processID");
+                text(&trace["processes"][process], "/serviceName").to_owned()
+            };
+            let has_tag =
+                |span: &Value, key: &str| array(&span["tags"]).iter().any(|tag| tag["key"] == key);
+            for wanted in ["flask-api", "payments"] {
+                ensure!(
+                    spans.iter().any(|span| service(span) == wanted),
+                    "trace {} has no span of {wanted} yet",
+                    sent.trace_id
+                );
+            }
+            ensure!(
+                spans.iter().any(|span| has_tag(span, "db.system.name")),
+                "trace {} has no span of the database yet",
+                sent.trace_id
+            );
+            let mut by_service = BTreeMap::<String, Vec<&str>>::new();
+            for span in spans {
+                by_service
+                    .entry(service(span))
+                    .or_default()
+                    .push(text(span, "/operationName"));
+            }
+            let mut evidence = vec![format!(
+                "trace {} has {} spans: {url}",
+                sent.trace_id,
+                spans.len()
+            )];
+            evidence.extend(
+                by_service
+                    .into_iter()
+                    .map(|(service, names)| format!("{service}: {}", names.join(", "))),
+            );
+            Ok(evidence)
+        })
+        .await
+    }
+
+    /// Row 5: alerts reach people.
+    async fn alerts(&self) -> Seen {
+        let status = self
+            .probe
+            .get(
+                &format!("{}/api/v2/status", self.endpoints.alertmanager),
+                &[],
+            )
+            .await?;
+        let config = text(&status, "/config/original");
+        let integrations = [
+            "webhook_configs",
+            "slack_configs",
+            "pagerduty_configs",
+            "email_configs",
+        ];
+        ensure!(
+            integrations
+                .iter()
+                .any(|integration| config.contains(integration)),
+            "Alertmanager runs, but no receiver of its configuration tells anybody"
+        );
+        bail!("no drill has fired an alert and seen it arrive")
+    }
+
+    /// Row 6: the error budget is computed.
+    async fn slo(&self) -> Seen {
+        let url = format!("{}/api/v1/query", self.endpoints.prometheus);
+        let answer = self
+            .probe
+            .get(&url, &[("query", "slo:objective:ratio")])
+            .await?;
+        ensure!(
+            !array(&answer["data"]["result"]).is_empty(),
+            "Prometheus has no SLO recordings (slo:objective:ratio is empty)"
+        );
+        bail!("no SLO dashboard shows them")
+    }
+
+    /// Row 7: the exporter's stock is the API's stock. Orders go on meanwhile, so the API is asked
+    /// before and after: what did not change in between must be what the exporter said.
+    async fn exporter(&self) -> Seen {
+        let page_url = format!("{}/metrics", self.endpoints.exporter);
+        eventually(PATIENCE, async || {
+            let before = self.stock().await?;
+            let page = self.probe.text(&page_url).await?;
+            let after = self.stock().await?;
+            ensure!(
+                samples(&page, "shop_up").get("") == Some(&1.0),
+                "the exporter says shop_up 0: it cannot read the shop's database"
+            );
+            let exported = samples(&page, "shop_product_stock");
+            let mut evidence = Vec::new();
+            for (product, stock) in before
+                .iter()
+                .filter(|(product, stock)| after.get(product) == Some(stock))
+            {
+                let label = format!("{{product_id=\"{product}\"}}");
+                let value = exported
+                    .get(label.as_str())
+                    .with_context(|| format!("the exporter has no shop_product_stock{label}"))?;
+                #[expect(clippy::cast_precision_loss, reason = "stocks are far below 2^53")]
+                let same = (*value - *stock as f64).abs() < 0.5;
+                ensure!(
+                    same,
+                    "shop_product_stock{label} is {value}, the API says {stock}"
+                );
+                evidence.push(format!(
+                    "shop_product_stock{label} {value} = GET /api/products/{product} stock {stock}"
+                ));
+            }
+            ensure!(
+                !evidence.is_empty(),
+                "every product was ordered during the comparison"
+            );
+            let url = format!("{}/api/v1/query", self.endpoints.prometheus);
+            let answer = self
+                .probe
+                .get(&url, &[("query", "sum by (status) (shop_orders)")])
+                .await?;
+            let orders = array(&answer["data"]["result"]);
+            ensure!(!orders.is_empty(), "Prometheus has no shop_orders");
+            evidence.extend(orders.iter().map(|series| {
+                format!(
+                    "Prometheus has shop_orders{{status=\"{}\"}} {}",
+                    text(series, "/metric/status"),
+                    text(series, "/value/1")
+                )
+            }));
+            Ok(evidence)
+        })
+        .await
+    }
+
+    async fn stock(&self) -> anyhow::Result<BTreeMap<i64, i64>> {
+        let url = format!("{}/api/products", self.endpoints.flask_api[0]);
+        let answer = self.probe.get(&url, &[("limit", "100")]).await?;
+        array(&answer["items"])
+            .iter()
+            .map(|product| Some((product["id"].as_i64()?, product["stock"].as_i64()?)))
+            .collect::<Option<_>>()
+            .context("a product without id or stock")
+    }
+
+    /// Row 8: somebody is on call.
+    async fn oncall(&self) -> Seen {
+        let file = self.layout.config("alertmanager/oncall.yaml");
+        ensure!(
+            file.is_file(),
+            "there is no alertmanager/oncall.yaml, so nobody is on call"
+        );
+        bail!("alertmanager/oncall.yaml is there, but nothing checks its coverage yet")
+    }
+}

@@ -1,0 +1,153 @@
+//! Where a lab keeps its things on disk.
+
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// Bytes that must be free under the data directory before a lab starts: Elasticsearch and
+/// Prometheus write about this much in the first hours.
+const NEEDED_FREE_BYTES: u64 = 512 * 1024 * 1024;
+
+/// The directories of one lab: configuration it reads, data it owns, components it shares.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    config: PathBuf,
+    data: PathBuf,
+    cache: PathBuf,
+}
+
+impl Layout {
+    /// `config` is the project's root (it holds `prometheus/`, `jaeger/`, `elk/`), `data` is this
+    /// lab's own directory, `cache` is shared by every lab of the user.
+    ///
+    /// # Errors
+    /// When `config` is not the project's root or a path cannot be made absolute.
+    pub fn new(config: &Path, data: &Path, cache: &Path) -> Result<Self, Error> {
+        let absolute = |path: &Path| {
+            std::path::absolute(path).map_err(|source| Error::Io {
+                doing: "resolve",
+                path: path.into(),
+                source,
+            })
+        };
+        let config = absolute(config)?;
+        if !config.join("prometheus/prometheus.yml").is_file() {
+            return Err(Error::NotAProject(config));
+        }
+        Ok(Self {
+            config,
+            data: absolute(data)?,
+            cache: absolute(cache)?,
+        })
+    }
+
+    /// A file of the project, for example `jaeger/config.yaml`.
+    pub fn config(&self, file: &str) -> PathBuf {
+        self.config.join(file)
+    }
+
+    /// This lab's own directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Installed third-party components, shared by every lab of the user.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// What `lab status` reads.
+    pub fn state_file(&self) -> PathBuf {
+        self.data.join("state.json")
+    }
+
+    /// Held locked by the running lab.
+    pub fn lock_file(&self) -> PathBuf {
+        self.data.join("lock")
+    }
+
+    /// Output of a detached lab itself.
+    pub fn lab_log(&self) -> PathBuf {
+        self.data.join("lab.log")
+    }
+
+    /// Logs of our own services, which the Collector ships; nothing else lies here.
+    pub fn app_logs(&self) -> PathBuf {
+        self.data.join("logs/app")
+    }
+
+    /// Output of the third-party components.
+    pub fn component_logs(&self) -> PathBuf {
+        self.data.join("logs")
+    }
+
+    /// Configuration as one component sees it: links to the project's files and generated fragments.
+    pub fn run_dir(&self, component: &str) -> PathBuf {
+        self.data.join("run").join(component)
+    }
+
+    /// What one component stores.
+    pub fn state_dir(&self, component: &str) -> PathBuf {
+        self.data.join("state").join(component)
+    }
+
+    /// The shop's SQLite file, which both replicas and the exporter open.
+    pub fn shop_database(&self) -> PathBuf {
+        self.state_dir("shop").join("shop.db")
+    }
+
+    /// Makes the directories and proves that they can be written.
+    ///
+    /// # Errors
+    /// When one cannot be made or written, or too little space is free.
+    pub fn prepare(&self) -> Result<(), Error> {
+        for dir in [
+            self.data.clone(),
+            self.app_logs(),
+            self.state_dir("shop"),
+            self.data.join("run"),
+        ] {
+            make_dir(&dir)?;
+        }
+        let probe = self.data.join(".write-probe");
+        std::fs::write(&probe, b"probe")
+            .and_then(|()| std::fs::remove_file(&probe))
+            .map_err(|source| Error::DataDir {
+                path: self.data.clone(),
+                source,
+            })?;
+        let stat = nix::sys::statvfs::statvfs(&self.data).map_err(|errno| Error::DataDir {
+            path: self.data.clone(),
+            source: errno.into(),
+        })?;
+        let free = u64::from(stat.blocks_available()) * u64::from(stat.fragment_size());
+        if free < NEEDED_FREE_BYTES {
+            return Err(Error::DiskFull {
+                path: self.data.clone(),
+                free_mib: free / (1024 * 1024),
+                needed_mib: NEEDED_FREE_BYTES / (1024 * 1024),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Makes a directory and its parents.
+pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(path).map_err(|source| Error::DataDir {
+        path: path.into(),
+        source,
+    })
+}
+
+/// Writes a file in one step: a reader sees the old content or the new, never half of it.
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let fault = |source| Error::Io {
+        doing: "write",
+        path: path.into(),
+        source,
+    };
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, content).map_err(fault)?;
+    std::fs::rename(&partial, path).map_err(fault)
+}

@@ -1,0 +1,151 @@
+//! Child processes that never outlive the lab, whatever ends it.
+
+use std::{io, process::ExitStatus, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+/// Whom a child runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// As the lab itself.
+    Same,
+    /// As nobody in particular, for programs that refuse root; the lab's own user when that is not
+    /// root. Files stay the lab's: only the number changes, inside a user namespace.
+    NotRoot,
+}
+
+/// A child with all of its descendants that stayed in its process group. Dropping it kills them.
+#[derive(Debug)]
+pub(crate) struct Group {
+    child: Child,
+    id: Pid,
+    ended: bool,
+}
+
+impl Group {
+    /// Starts the leader of a new group.
+    ///
+    /// The kernel kills the leader when the thread that calls this ends: call it from the main thread.
+    pub(crate) fn spawn(command: &mut Command, identity: Identity) -> io::Result<Self> {
+        command.process_group(0).kill_on_drop(true);
+        confine(command, identity);
+        let child = command.spawn()?;
+        let id = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .map(Pid::from_raw);
+        let id = id.ok_or_else(|| io::Error::other("the child ended before its id was known"))?;
+        Ok(Self {
+            child,
+            id,
+            ended: false,
+        })
+    }
+
+    /// The leader's process id, which is the group's id too.
+    pub(crate) fn id(&self) -> u32 {
+        self.id.as_raw().unsigned_abs()
+    }
+
+    pub(crate) fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.child.stdout.take(), self.child.stderr.take())
+    }
+
+    /// Waits for the leader.
+    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await?;
+        self.end();
+        Ok(status)
+    }
+
+    /// Asks the leader to end, and kills the group when it has not within `grace`.
+    pub(crate) async fn stop(&mut self, grace: Duration) {
+        if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            let _ = nix::sys::signal::kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
+        if tokio::time::timeout(grace, self.child.wait())
+            .await
+            .is_err()
+        {
+            self.end();
+            let _ = self.child.wait().await;
+        }
+        self.end();
+    }
+
+    /// Kills what is left of the group.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            let _ = killpg(self.id, Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Ties the child's life to the calling thread's, and gives it another user number if asked.
+#[expect(
+    unsafe_code,
+    reason = "pre_exec is the only place between fork and exec; the hook makes system calls and nothing else"
+)]
+fn confine(command: &mut Command, identity: Identity) {
+    let lab = nix::unistd::getpid();
+    let map_user = identity == Identity::NotRoot && nix::unistd::geteuid().is_root();
+    let hook = move || {
+        if map_user {
+            become_somebody()?;
+        }
+        // After the change of identity, which would clear it.
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The lab may have died before that line: then nobody would send the signal any more.
+        if nix::unistd::getppid() == lab {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::Interrupted.into())
+        }
+    };
+    // SAFETY: the hook only makes system calls that are safe between fork and exec.
+    unsafe { command.pre_exec(hook) };
+}
+
+/// Enters a user namespace in which root of the outside is user 1000.
+fn become_somebody() -> io::Result<()> {
+    use nix::{
+        fcntl::{OFlag, open},
+        sched::{CloneFlags, unshare},
+        sys::stat::Mode,
+        unistd::write,
+    };
+    unshare(CloneFlags::CLONE_NEWUSER)?;
+    for (file, content) in [
+        (c"/proc/self/setgroups", &b"deny"[..]),
+        (c"/proc/self/uid_map", b"1000 0 1"),
+        (c"/proc/self/gid_map", b"1000 0 1"),
+    ] {
+        let file = open(file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        write(&file, content)?;
+    }
+    Ok(())
+}
+
+/// Memory of every process in a group, in bytes. Pages that processes share count for each of them.
+pub(crate) fn group_rss(group: u32) -> u64 {
+    let Ok(processes) = procfs::process::all_processes() else {
+        return 0;
+    };
+    let pages: u64 = processes
+        .flatten()
+        .filter_map(|process| process.stat().ok())
+        .filter(|stat| stat.pgrp.unsigned_abs() == group)
+        .map(|stat| stat.rss)
+        .sum();
+    pages * procfs::page_size()
+}

@@ -1,0 +1,583 @@
+//! The components of a lab, one row each: the only place that knows their ports, versions and
+//! command lines.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    Component, Error, HOST, Health, Launch, Launching, Port, Scrape, Setup, Source,
+    layout::{make_dir, write_atomically},
+};
+
+const fn port(name: &'static str, default: u16) -> Port {
+    Port { name, default }
+}
+
+const fn health(port: &'static str, path: &'static str) -> Option<Health> {
+    Some(Health { port, path })
+}
+
+const fn scrape(job: &'static str, port: &'static str, service: &'static str) -> Scrape {
+    Scrape { job, port, service }
+}
+
+/// Every component, in the order in which people read them.
+pub const COMPONENTS: &[Component] = &[
+    Component {
+        name: "flask-api-1",
+        role: "demo API, replica 1",
+        source: Source::Ours,
+        ports: &[port("http", 5000), port("admin", 5100)],
+        health: health("admin", "/readyz"),
+        setup: &[],
+        scrape: &[scrape("flask-api", "admin", "flask-api")],
+        after: &["payments"],
+        tier: 3,
+        launch: Some(flask_api),
+    },
+    Component {
+        name: "flask-api-2",
+        role: "demo API, replica 2",
+        source: Source::Ours,
+        ports: &[port("http", 5001), port("admin", 5101)],
+        health: health("admin", "/readyz"),
+        setup: &[],
+        scrape: &[scrape("flask-api", "admin", "flask-api")],
+        after: &["payments"],
+        tier: 3,
+        launch: Some(flask_api),
+    },
+    Component {
+        name: "payments",
+        role: "service the API depends on",
+        source: Source::Ours,
+        ports: &[port("http", 5010), port("admin", 5110)],
+        health: health("admin", "/readyz"),
+        setup: &[],
+        scrape: &[scrape("payments", "admin", "payments")],
+        after: &[],
+        tier: 2,
+        launch: Some(payments),
+    },
+    Component {
+        name: "custom-flask-exporter",
+        role: "business metrics of the shop",
+        source: Source::Ours,
+        ports: &[port("http", 9848)],
+        health: health("http", "/healthz"),
+        setup: &[],
+        scrape: &[scrape(
+            "custom-flask-exporter",
+            "http",
+            "custom-flask-exporter",
+        )],
+        after: &[],
+        tier: 3,
+        launch: Some(custom_flask_exporter),
+    },
+    Component {
+        name: "loadgen",
+        role: "steady traffic",
+        source: Source::Ours,
+        ports: &[port("metrics", 9849)],
+        health: health("metrics", "/metrics"),
+        setup: &[],
+        scrape: &[scrape("loadgen", "metrics", "loadgen")],
+        after: &["flask-api-1", "flask-api-2"],
+        tier: 4,
+        launch: Some(loadgen),
+    },
+    Component {
+        name: "prometheus",
+        role: "metrics: collection and storage",
+        source: Source::Debian {
+            package: "prometheus",
+            program: "usr/bin/prometheus",
+        },
+        ports: &[port("http", 9090)],
+        health: health("http", "/-/ready"),
+        setup: &[],
+        scrape: &[scrape("prometheus", "http", "prometheus")],
+        after: &[],
+        tier: 0,
+        launch: Some(prometheus),
+    },
+    Component {
+        name: "alertmanager",
+        role: "alert routing and silencing",
+        source: Source::Debian {
+            package: "prometheus-alertmanager",
+            program: "usr/bin/prometheus-alertmanager",
+        },
+        ports: &[port("http", 9093)],
+        health: health("http", "/-/ready"),
+        setup: &[],
+        scrape: &[scrape("alertmanager", "http", "alertmanager")],
+        after: &[],
+        tier: 0,
+        launch: Some(alertmanager),
+    },
+    Component {
+        name: "node_exporter",
+        role: "metrics of this machine",
+        source: Source::Debian {
+            package: "prometheus-node-exporter",
+            program: "usr/bin/prometheus-node-exporter",
+        },
+        ports: &[port("http", 9100)],
+        health: health("http", "/metrics"),
+        setup: &[],
+        scrape: &[scrape("node", "http", "node")],
+        after: &[],
+        tier: 1,
+        launch: Some(node_exporter),
+    },
+    Component {
+        name: "blackbox_exporter",
+        role: "probes endpoints from outside",
+        source: Source::Debian {
+            package: "prometheus-blackbox-exporter",
+            program: "usr/bin/prometheus-blackbox-exporter",
+        },
+        ports: &[port("http", 9115)],
+        health: health("http", "/-/healthy"),
+        setup: &[],
+        scrape: &[scrape("blackbox", "http", "blackbox")],
+        after: &[],
+        tier: 1,
+        launch: Some(blackbox_exporter),
+    },
+    Component {
+        name: "jaeger",
+        role: "traces: storage and search",
+        source: Source::Go {
+            module: "tools/jaeger",
+            package: "github.com/jaegertracing/jaeger/cmd/jaeger",
+            version_variable: "github.com/jaegertracing/jaeger/internal/version.latestVersion",
+            // Jaeger tags a v1 and a v2 release together: v1.76.0 in go.mod is v2.13.0.
+            version: "v2.13.0",
+        },
+        ports: &[
+            port("http", 16686),
+            port("query-grpc", 16685),
+            port("otlp-grpc", 4317),
+            port("otlp-http", 4318),
+            port("metrics", 8888),
+            port("spanmetrics", 8889),
+            port("health", 13133),
+        ],
+        health: health("health", "/status"),
+        setup: &[],
+        scrape: &[
+            scrape("jaeger", "metrics", "jaeger"),
+            scrape("jaeger-spanmetrics", "spanmetrics", "jaeger"),
+        ],
+        after: &[],
+        tier: 0,
+        launch: Some(jaeger),
+    },
+    Component {
+        name: "elasticsearch",
+        role: "logs: storage and search",
+        source: Source::Elasticsearch,
+        ports: &[port("http", 9200), port("transport", 9300)],
+        health: health("http", "/_cluster/health?wait_for_status=yellow&timeout=1s"),
+        setup: &[Setup {
+            port: "http",
+            path: "/_index_template/flask-logs",
+            file: "elk/index-template.json",
+        }],
+        scrape: &[],
+        after: &[],
+        tier: 0,
+        launch: Some(elasticsearch),
+    },
+    Component {
+        name: "otelcol",
+        role: "ships logs (OpenTelemetry Collector)",
+        source: Source::Go {
+            module: "tools/otelcol",
+            package: ".",
+            version_variable: "main.version",
+            version: "0.130.0",
+        },
+        ports: &[
+            port("health", 13134),
+            port("hop", 13135),
+            port("metrics", 8890),
+        ],
+        health: health("health", "/"),
+        setup: &[],
+        scrape: &[scrape("otel-collector", "metrics", "otel-collector")],
+        // The index template has to be there before the first document.
+        after: &["elasticsearch"],
+        tier: 1,
+        launch: Some(otelcol),
+    },
+    external(
+        "grafana",
+        "dashboards",
+        "grafana",
+        "get it from https://grafana.com/grafana/download",
+    ),
+    external(
+        "kibana",
+        "log visualisation",
+        "kibana",
+        "get it from https://www.elastic.co/downloads/kibana",
+    ),
+    external(
+        "logstash",
+        "log processing",
+        "logstash",
+        "get it from https://www.elastic.co/downloads/logstash",
+    ),
+    external(
+        "filebeat",
+        "log shipping",
+        "filebeat",
+        "get it from https://www.elastic.co/downloads/beats/filebeat",
+    ),
+    external(
+        "fluent-bit",
+        "log shipping",
+        "fluent-bit",
+        "get it from https://docs.fluentbit.io/manual/installation",
+    ),
+];
+
+/// What no package registry has; the lab does not start it yet, and says so.
+const fn external(
+    name: &'static str,
+    role: &'static str,
+    program: &'static str,
+    cure: &'static str,
+) -> Component {
+    Component {
+        name,
+        role,
+        source: Source::External { program, cure },
+        ports: &[],
+        health: None,
+        setup: &[],
+        scrape: &[],
+        after: &[],
+        tier: 0,
+        launch: None,
+    }
+}
+
+/// A component by name.
+///
+/// # Errors
+/// When there is none, naming those there are.
+pub fn find(name: &str) -> Result<&'static Component, Error> {
+    COMPONENTS
+        .iter()
+        .find(|component| component.name == name)
+        .ok_or_else(|| Error::UnknownComponent {
+            name: name.into(),
+            known: COMPONENTS
+                .iter()
+                .map(|component| component.name)
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
+}
+
+/// A component that this table itself refers to; its test proves that all of those exist.
+pub(crate) fn find_known(name: &str) -> &'static Component {
+    find(name).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Environment of every program of ours that makes spans.
+fn traced(launch: Launch, launching: &Launching<'_>) -> Launch {
+    launch
+        .env(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            launching.url_of("jaeger", "otlp-http"),
+        )
+        .env(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            format!("service.instance.id={}", launching.component.name),
+        )
+        // A lesson should not wait five seconds for its traces.
+        .env("OTEL_BSP_SCHEDULE_DELAY", "1000")
+}
+
+fn shop_url(launching: &Launching<'_>) -> String {
+    format!("sqlite://{}", launching.layout.shop_database().display())
+}
+
+fn flask_api(launching: &Launching<'_>) -> Result<Launch, Error> {
+    let launch = Launch {
+        application_log: true,
+        ..Launch::default()
+    }
+    .option("--listen", launching.address("http"))
+    .option("--admin-listen", launching.address("admin"))
+    .option("--payments-url", launching.url_of("payments", "http"))
+    .option("--database-url", shop_url(launching));
+    Ok(traced(launch, launching))
+}
+
+fn payments(launching: &Launching<'_>) -> Result<Launch, Error> {
+    let launch = Launch {
+        application_log: true,
+        ..Launch::default()
+    }
+    .option("--listen", launching.address("http"))
+    .option("--admin-listen", launching.address("admin"));
+    Ok(traced(launch, launching))
+}
+
+fn custom_flask_exporter(launching: &Launching<'_>) -> Result<Launch, Error> {
+    Ok(Launch {
+        application_log: true,
+        ..Launch::default()
+    }
+    .option("--listen", launching.address("http"))
+    .option("--database-url", shop_url(launching))
+    .env("OTEL_TRACES_EXPORTER", "none")
+    .env(
+        "OTEL_RESOURCE_ATTRIBUTES",
+        format!("service.instance.id={}", launching.component.name),
+    ))
+}
+
+/// Requests a second of the steady traffic: enough to see, little enough to keep a laptop quiet.
+const STEADY_RATE: &str = "10";
+
+fn loadgen(launching: &Launching<'_>) -> Result<Launch, Error> {
+    let launch = Launch::default()
+        .arg("run")
+        .arg(launching.url_of("flask-api-1", "http"))
+        .arg(launching.url_of("flask-api-2", "http"))
+        .option("--journey", "shop")
+        .option("--rate", STEADY_RATE)
+        .option("--metrics-listen", launching.address("metrics"));
+    Ok(traced(launch, launching))
+}
+
+fn prometheus(launching: &Launching<'_>) -> Result<Launch, Error> {
+    let run = launching.run_dir()?;
+    for file in ["prometheus.yml", "alerts.yml", "recording-rules.yml"] {
+        link(
+            &launching.layout.config("prometheus").join(file),
+            &run.join(file),
+        )?;
+    }
+    write_targets(launching, &run.join("targets"))?;
+    Ok(Launch::default()
+        .option("--config.file", run.join("prometheus.yml"))
+        .option("--storage.tsdb.path", launching.state_dir()?)
+        .option("--storage.tsdb.retention.time", "15d")
+        .option("--storage.tsdb.retention.size", "2GB")
+        .option("--web.listen-address", launching.address("http"))
+        .option("--enable-feature", "exemplar-storage")
+        // Lets a learner edit a rule and see it: POST /-/reload. It listens on loopback only.
+        .arg("--web.enable-lifecycle"))
+}
+
+/// The service discovery files that `prometheus.yml` reads: the one fragment that differs between a
+/// laptop, compose and Kubernetes.
+fn write_targets(launching: &Launching<'_>, dir: &Path) -> Result<(), Error> {
+    make_dir(dir)?;
+    let mut jobs = std::collections::BTreeMap::<&str, Vec<serde_json::Value>>::new();
+    for component in launching.others {
+        for scrape in component.scrape {
+            jobs.entry(scrape.job).or_default().push(serde_json::json!({
+                "targets": [launching.ports.address(component, scrape.port)],
+                "labels": { "service": scrape.service },
+            }));
+        }
+    }
+    for (job, targets) in jobs {
+        let json = serde_json::to_vec_pretty(&targets).expect("targets of strings are always JSON");
+        write_atomically(&dir.join(job).with_extension("json"), &json)?;
+    }
+    Ok(())
+}
+
+fn alertmanager(launching: &Launching<'_>) -> Result<Launch, Error> {
+    Ok(Launch::default()
+        .option(
+            "--config.file",
+            launching.layout.config("alertmanager/alertmanager.yml"),
+        )
+        .option("--storage.path", launching.state_dir()?)
+        .option("--web.listen-address", launching.address("http"))
+        // One instance gossips with nobody; an empty address opens no second port.
+        .option("--cluster.listen-address", ""))
+}
+
+fn node_exporter(launching: &Launching<'_>) -> Result<Launch, Error> {
+    Ok(Launch::default().option("--web.listen-address", launching.address("http")))
+}
+
+fn blackbox_exporter(launching: &Launching<'_>) -> Result<Launch, Error> {
+    Ok(Launch::default()
+        .option(
+            "--config.file",
+            launching.layout.config("exporters/blackbox.yml"),
+        )
+        .option("--web.listen-address", launching.address("http")))
+}
+
+fn jaeger(launching: &Launching<'_>) -> Result<Launch, Error> {
+    Ok(Launch::default().option("--config", launching.layout.config("jaeger/config.yaml")))
+}
+
+fn elasticsearch(launching: &Launching<'_>) -> Result<Launch, Error> {
+    let run = launching.run_dir()?;
+    let state = launching.state_dir()?;
+    let (config, temporary) = (run.join("config"), run.join("tmp"));
+    for dir in [&config, &temporary, &state.join("data")] {
+        make_dir(dir)?;
+    }
+    // Copies, because Elasticsearch follows no link out of its configuration directory.
+    copy(
+        &launching.layout.config("elk/elasticsearch.yml"),
+        &config.join("elasticsearch.yml"),
+    )?;
+    for file in ["jvm.options", "log4j2.properties"] {
+        copy(
+            &launching.installed.home.join("config").join(file),
+            &config.join(file),
+        )?;
+    }
+    let launch = Launch { refuses_root: true, ..Launch::default() }
+        .arg("-E").option("http.port", launching.ports.port(launching.component, "http").to_string())
+        .arg("-E").option("transport.port", launching.ports.port(launching.component, "transport").to_string())
+        .arg("-E").option("path.data", state.join("data"))
+        .arg("-E").option("path.logs", state.join("logs"))
+        .env("ES_PATH_CONF", config)
+        // Its own temporary directory, or every hard end would leave one behind under /tmp.
+        .env("ES_TMPDIR", temporary)
+        // A third of the memory of the defaults: a small heap, the collector for small heaps, the quick
+        // compiler only. The distribution's jvm.options choose G1, and touch the whole heap at start.
+        .env(
+            "ES_JAVA_OPTS",
+            "-Xms64m -Xmx256m -XX:-UseG1GC -XX:+UseSerialGC -XX:-AlwaysPreTouch -XX:TieredStopAtLevel=1 \
+             -XX:ReservedCodeCacheSize=64m -XX:ActiveProcessorCount=2 -Xlog:disable",
+        )
+        .env("CLI_JAVA_OPTS", "-Xmx32m -XX:TieredStopAtLevel=1 -Xss256k")
+        .env("MALLOC_ARENA_MAX", "2");
+    Ok(match &launching.installed.java_home {
+        Some(home) => launch.env("ES_JAVA_HOME", home.clone()),
+        None => launch,
+    })
+}
+
+fn otelcol(launching: &Launching<'_>) -> Result<Launch, Error> {
+    Ok(Launch::default()
+        .option(
+            "--config",
+            launching.layout.config("elk/otel-collector.yaml"),
+        )
+        .option("--feature-gates", "stanza.synchronousLogEmitter")
+        .env("APP_LOG_GLOB", launching.layout.app_logs().join("*.log"))
+        .env("OTELCOL_STORAGE", launching.state_dir()?)
+        .env(
+            "ELASTICSEARCH_URL",
+            launching.url_of("elasticsearch", "http"),
+        )
+        .env("OTELCOL_HEALTH", launching.address("health"))
+        .env("OTELCOL_HOP", launching.address("hop"))
+        .env("OTELCOL_METRICS_HOST", HOST)
+        .env(
+            "OTELCOL_METRICS_PORT",
+            launching
+                .ports
+                .port(launching.component, "metrics")
+                .to_string(),
+        ))
+}
+
+/// Makes `link` point at `file`, replacing what an earlier run left.
+fn link(file: &PathBuf, link: &Path) -> Result<(), Error> {
+    let fault = |source| Error::Io {
+        doing: "link",
+        path: link.into(),
+        source,
+    };
+    match std::fs::remove_file(link) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(fault(source)),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(file, link).map_err(fault)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    std::fs::copy(from, to)
+        .map(drop)
+        .map_err(|source| Error::Io {
+            doing: "copy",
+            path: from.into(),
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_and_ports_are_unique() {
+        let mut names = HashSet::new();
+        let mut ports = HashSet::new();
+        for component in COMPONENTS {
+            assert!(names.insert(component.name), "{} twice", component.name);
+            for port in component.ports {
+                assert!(
+                    ports.insert(port.default),
+                    "{}'s port {} twice",
+                    component.name,
+                    port.default
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        for component in COMPONENTS {
+            for other in component.after {
+                find(other).unwrap();
+            }
+            let named = |name: &str| component.ports.iter().any(|port| port.name == name);
+            assert!(
+                component.health.iter().all(|health| named(health.port)),
+                "{}",
+                component.name
+            );
+            assert!(
+                component.setup.iter().all(|setup| named(setup.port)),
+                "{}",
+                component.name
+            );
+            assert!(
+                component.scrape.iter().all(|scrape| named(scrape.port)),
+                "{}",
+                component.name
+            );
+            assert!(
+                component.launch.is_some() || matches!(component.source, Source::External { .. })
+            );
+        }
+    }
+
+    #[test]
+    fn nobody_waits_in_a_circle_or_ends_before_those_who_need_it() {
+        for component in COMPONENTS {
+            for other in component.after {
+                assert!(
+                    find(other).unwrap().tier < component.tier,
+                    "{} and {other}",
+                    component.name
+                );
+            }
+        }
+    }
+}
