@@ -21,6 +21,8 @@ pub struct Component {
     pub setup: &'static [Setup],
     /// What Prometheus scrapes of it.
     pub scrape: &'static [Scrape],
+    /// Page that the Blackbox Exporter looks at from outside.
+    pub probe: Option<Probe>,
     /// Components that are tried first. One that is missing or has failed holds nobody up.
     pub after: &'static [&'static str],
     /// Order of the end: the highest tier stops first, so that nothing outlives what it sends to.
@@ -65,6 +67,17 @@ pub struct Scrape {
     pub job: &'static str,
     /// Name of the port.
     pub port: &'static str,
+    /// Value of the `service` label.
+    pub service: &'static str,
+}
+
+/// One page probed from outside.
+#[derive(Debug)]
+pub struct Probe {
+    /// Name of the port.
+    pub port: &'static str,
+    /// Path.
+    pub path: &'static str,
     /// Value of the `service` label.
     pub service: &'static str,
 }
@@ -128,6 +141,8 @@ pub struct Launch {
     pub env: Vec<(&'static str, OsString)>,
     /// It refuses to run as root: give it a user namespace in which it is somebody else.
     pub refuses_root: bool,
+    /// A directory that it finds merged into `/usr/share`, for pages that it looks for there.
+    pub usr_share: Option<PathBuf>,
     /// Its output is shipped as application logs.
     pub application_log: bool,
 }

@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     Component, Error, Layout, Source,
-    layout::{make_dir, write_atomically},
+    layout::{make_dir, remove_dir, write_atomically},
 };
 
 /// A component that is ready to be started.
@@ -369,17 +369,6 @@ fn finish(partial: &Path, dir: &Path, version: &str, program: &Path) -> Result<(
         path: dir.into(),
         source,
     })
-}
-
-fn remove_dir(dir: &Path) -> Result<(), Error> {
-    match std::fs::remove_dir_all(dir) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Io {
-            doing: "remove",
-            path: dir.into(),
-            source,
-        }),
-        _ => Ok(()),
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -140,6 +140,18 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
     })
 }
 
+/// Removes a directory with all in it, if it is there.
+pub(crate) fn remove_dir(dir: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(dir) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Io {
+            doing: "remove",
+            path: dir.into(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Writes a file in one step: a reader sees the old content or the new, never half of it.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Error> {
     let fault = |source| Error::Io {

@@ -18,7 +18,7 @@ pub mod table;
 mod tool;
 
 pub use board::{Board, Lab, State, Status};
-pub use component::{Component, Health, Launch, Launching, Port, Scrape, Setup, Source};
+pub use component::{Component, Health, Launch, Launching, Port, Probe, Scrape, Setup, Source};
 pub use error::Error;
 pub use install::{Installed, Installer, Progress};
 pub use layout::Layout;

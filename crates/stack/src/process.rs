@@ -1,10 +1,22 @@
 //! Child processes that never outlive the lab, whatever ends it.
 
-use std::{io, process::ExitStatus, time::Duration};
+use std::{
+    ffi::{CStr, CString},
+    io,
+    path::PathBuf,
+    process::ExitStatus,
+    time::Duration,
+};
 
 use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
+    fcntl::{OFlag, open},
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    sys::{
+        signal::{Signal, killpg},
+        stat::Mode,
+    },
+    unistd::{Pid, write},
 };
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
@@ -16,6 +28,23 @@ pub(crate) enum Identity {
     /// As nobody in particular, for programs that refuse root; the lab's own user when that is not
     /// root. Files stay the lab's: only the number changes, inside a user namespace.
     NotRoot,
+}
+
+/// How a child sees the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Guise {
+    /// Whom it runs as.
+    pub(crate) identity: Identity,
+    /// A directory that it finds merged into `/usr/share`, where the system allows that.
+    pub(crate) usr_share: Option<PathBuf>,
+}
+
+impl Guise {
+    /// Nothing is different.
+    pub(crate) const PLAIN: Self = Self {
+        identity: Identity::Same,
+        usr_share: None,
+    };
 }
 
 /// A child with all of its descendants that stayed in its process group. Dropping it kills them.
@@ -30,9 +59,9 @@ impl Group {
     /// Starts the leader of a new group.
     ///
     /// The kernel kills the leader when the thread that calls this ends: call it from the main thread.
-    pub(crate) fn spawn(command: &mut Command, identity: Identity) -> io::Result<Self> {
+    pub(crate) fn spawn(command: &mut Command, guise: &Guise) -> io::Result<Self> {
         command.process_group(0).kill_on_drop(true);
-        confine(command, identity);
+        confine(command, guise);
         let child = command.spawn()?;
         let id = child
             .id()
@@ -96,12 +125,23 @@ impl Drop for Group {
     unsafe_code,
     reason = "pre_exec is the only place between fork and exec; the hook makes system calls and nothing else"
 )]
-fn confine(command: &mut Command, identity: Identity) {
+fn confine(command: &mut Command, guise: &Guise) {
     let lab = nix::unistd::getpid();
-    let map_user = identity == Identity::NotRoot && nix::unistd::geteuid().is_root();
+    let is_root = nix::unistd::geteuid().is_root();
+    let map_user = guise.identity == Identity::NotRoot && is_root;
+    // Made here, because the hook must not allocate.
+    let overlay = guise.usr_share.as_deref().and_then(|dir| {
+        let dir = dir.to_str().filter(|dir| !dir.contains([':', ',', '\\']))?;
+        CString::new(format!("lowerdir={dir}:/usr/share")).ok()
+    });
+    let me = CString::new(format!("{0} {0} 1", nix::unistd::geteuid())).unwrap_or_default();
     let hook = move || {
         if map_user {
-            become_somebody()?;
+            enter_user_namespace(b"1000 0 1")?;
+        }
+        if let Some(overlay) = &overlay {
+            // Without it the component still works, only its web pages are missing.
+            let _ = merge_usr_share(overlay, (!is_root).then_some(me.as_bytes()));
         }
         // After the change of identity, which would clear it.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -116,23 +156,42 @@ fn confine(command: &mut Command, identity: Identity) {
     unsafe { command.pre_exec(hook) };
 }
 
-/// Enters a user namespace in which root of the outside is user 1000.
-fn become_somebody() -> io::Result<()> {
-    use nix::{
-        fcntl::{OFlag, open},
-        sched::{CloneFlags, unshare},
-        sys::stat::Mode,
-        unistd::write,
-    };
+/// Enters a user namespace with one user and one group in it, given as `inside outside 1`.
+fn enter_user_namespace(map: &[u8]) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWUSER)?;
     for (file, content) in [
         (c"/proc/self/setgroups", &b"deny"[..]),
-        (c"/proc/self/uid_map", b"1000 0 1"),
-        (c"/proc/self/gid_map", b"1000 0 1"),
+        (c"/proc/self/uid_map", map),
+        (c"/proc/self/gid_map", map),
     ] {
         let file = open(file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
         write(&file, content)?;
     }
+    Ok(())
+}
+
+/// Gives the process a `/usr/share` of its own: the system's with more in it. Programs of the
+/// Debian family have such paths compiled in, and nothing is to be installed for them.
+fn merge_usr_share(overlay: &CStr, user_map: Option<&[u8]>) -> io::Result<()> {
+    if let Some(map) = user_map {
+        enter_user_namespace(map)?;
+    }
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let none: Option<&CStr> = None;
+    mount(
+        none,
+        c"/",
+        none,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        none,
+    )?;
+    mount(
+        Some(c"overlay"),
+        c"/usr/share",
+        Some(c"overlay"),
+        MsFlags::MS_RDONLY,
+        Some(overlay),
+    )?;
     Ok(())
 }
 

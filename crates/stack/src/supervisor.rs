@@ -16,7 +16,7 @@ use crate::{
     Board, Component, Error, Installed, Installer, Launching, Layout, Ports, Progress, Source,
     State, Status,
     layout::make_dir,
-    process::{Group, Identity},
+    process::{Group, Guise, Identity},
 };
 
 /// How long a component may take to become ready once started. Elasticsearch on two busy cores
@@ -383,12 +383,15 @@ impl Shared {
             .stdin(Stdio::null())
             .stdout(output.try_clone().map_err(fault)?)
             .stderr(output);
-        let identity = if launch.refuses_root {
-            Identity::NotRoot
-        } else {
-            Identity::Same
+        let guise = Guise {
+            identity: if launch.refuses_root {
+                Identity::NotRoot
+            } else {
+                Identity::Same
+            },
+            usr_share: launch.usr_share.clone(),
         };
-        match Group::spawn(&mut command, identity) {
+        match Group::spawn(&mut command, &guise) {
             Ok(group) => Ok(Some((group, log))),
             Err(error)
                 if launch.refuses_root && error.kind() == std::io::ErrorKind::PermissionDenied =>

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Component, Error, HOST, Health, Launch, Launching, Port, Scrape, Setup, Source,
-    layout::{make_dir, write_atomically},
+    Component, Error, HOST, Health, Launch, Launching, Port, Probe, Scrape, Setup, Source,
+    layout::{make_dir, remove_dir, write_atomically},
 };
 
 const fn port(name: &'static str, default: u16) -> Port {
@@ -20,6 +20,14 @@ const fn scrape(job: &'static str, port: &'static str, service: &'static str) ->
     Scrape { job, port, service }
 }
 
+const fn probe(port: &'static str, path: &'static str, service: &'static str) -> Option<Probe> {
+    Some(Probe {
+        port,
+        path,
+        service,
+    })
+}
+
 /// Every component, in the order in which people read them.
 pub const COMPONENTS: &[Component] = &[
     Component {
@@ -30,6 +38,7 @@ pub const COMPONENTS: &[Component] = &[
         health: health("admin", "/readyz"),
         setup: &[],
         scrape: &[scrape("flask-api", "admin", "flask-api")],
+        probe: probe("http", "/healthz", "flask-api"),
         after: &["payments"],
         tier: 3,
         launch: Some(flask_api),
@@ -42,6 +51,7 @@ pub const COMPONENTS: &[Component] = &[
         health: health("admin", "/readyz"),
         setup: &[],
         scrape: &[scrape("flask-api", "admin", "flask-api")],
+        probe: probe("http", "/healthz", "flask-api"),
         after: &["payments"],
         tier: 3,
         launch: Some(flask_api),
@@ -54,6 +64,7 @@ pub const COMPONENTS: &[Component] = &[
         health: health("admin", "/readyz"),
         setup: &[],
         scrape: &[scrape("payments", "admin", "payments")],
+        probe: probe("http", "/healthz", "payments"),
         after: &[],
         tier: 2,
         launch: Some(payments),
@@ -70,6 +81,7 @@ pub const COMPONENTS: &[Component] = &[
             "http",
             "custom-flask-exporter",
         )],
+        probe: None,
         after: &[],
         tier: 3,
         launch: Some(custom_flask_exporter),
@@ -82,6 +94,7 @@ pub const COMPONENTS: &[Component] = &[
         health: health("metrics", "/metrics"),
         setup: &[],
         scrape: &[scrape("loadgen", "metrics", "loadgen")],
+        probe: None,
         after: &["flask-api-1", "flask-api-2"],
         tier: 4,
         launch: Some(loadgen),
@@ -97,6 +110,7 @@ pub const COMPONENTS: &[Component] = &[
         health: health("http", "/-/ready"),
         setup: &[],
         scrape: &[scrape("prometheus", "http", "prometheus")],
+        probe: None,
         after: &[],
         tier: 0,
         launch: Some(prometheus),
@@ -104,14 +118,19 @@ pub const COMPONENTS: &[Component] = &[
     Component {
         name: "alertmanager",
         role: "alert routing and silencing",
-        source: Source::Debian {
-            package: "prometheus-alertmanager",
-            program: "usr/bin/prometheus-alertmanager",
+        // Built rather than taken from Debian, whose package has no web interface and looks for its
+        // templates in a fixed place.
+        source: Source::Go {
+            module: "tools/alertmanager",
+            package: "github.com/prometheus/alertmanager/cmd/alertmanager",
+            version_variable: "github.com/prometheus/common/version.Version",
+            version: "0.31.1",
         },
         ports: &[port("http", 9093)],
         health: health("http", "/-/ready"),
         setup: &[],
         scrape: &[scrape("alertmanager", "http", "alertmanager")],
+        probe: None,
         after: &[],
         tier: 0,
         launch: Some(alertmanager),
@@ -127,6 +146,7 @@ pub const COMPONENTS: &[Component] = &[
         health: health("http", "/metrics"),
         setup: &[],
         scrape: &[scrape("node", "http", "node")],
+        probe: None,
         after: &[],
         tier: 1,
         launch: Some(node_exporter),
@@ -142,6 +162,7 @@ pub const COMPONENTS: &[Component] = &[
         health: health("http", "/-/healthy"),
         setup: &[],
         scrape: &[scrape("blackbox", "http", "blackbox")],
+        probe: None,
         after: &[],
         tier: 1,
         launch: Some(blackbox_exporter),
@@ -171,6 +192,7 @@ pub const COMPONENTS: &[Component] = &[
             scrape("jaeger", "metrics", "jaeger"),
             scrape("jaeger-spanmetrics", "spanmetrics", "jaeger"),
         ],
+        probe: None,
         after: &[],
         tier: 0,
         launch: Some(jaeger),
@@ -187,6 +209,7 @@ pub const COMPONENTS: &[Component] = &[
             file: "elk/index-template.json",
         }],
         scrape: &[],
+        probe: None,
         after: &[],
         tier: 0,
         launch: Some(elasticsearch),
@@ -208,6 +231,7 @@ pub const COMPONENTS: &[Component] = &[
         health: health("health", "/"),
         setup: &[],
         scrape: &[scrape("otel-collector", "metrics", "otel-collector")],
+        probe: None,
         // The index template has to be there before the first document.
         after: &["elasticsearch"],
         tier: 1,
@@ -260,6 +284,7 @@ const fn external(
         health: None,
         setup: &[],
         scrape: &[],
+        probe: None,
         after: &[],
         tier: 0,
         launch: None,
@@ -367,20 +392,29 @@ fn prometheus(launching: &Launching<'_>) -> Result<Launch, Error> {
         )?;
     }
     write_targets(launching, &run.join("targets"))?;
-    Ok(Launch::default()
-        .option("--config.file", run.join("prometheus.yml"))
-        .option("--storage.tsdb.path", launching.state_dir()?)
-        .option("--storage.tsdb.retention.time", "15d")
-        .option("--storage.tsdb.retention.size", "2GB")
-        .option("--web.listen-address", launching.address("http"))
-        .option("--enable-feature", "exemplar-storage")
-        // Lets a learner edit a rule and see it: POST /-/reload. It listens on loopback only.
-        .arg("--web.enable-lifecycle"))
+    let usr_share = Some(launching.installed.home.join("usr/share"));
+    Ok(Launch {
+        usr_share,
+        ..Launch::default()
+    }
+    .option("--config.file", run.join("prometheus.yml"))
+    .option("--storage.tsdb.path", launching.state_dir()?)
+    .option("--storage.tsdb.retention.time", "15d")
+    .option("--storage.tsdb.retention.size", "2GB")
+    .option("--web.listen-address", launching.address("http"))
+    .option("--enable-feature", "exemplar-storage")
+    // Lets a learner edit a rule and see it: POST /-/reload. It listens on loopback only.
+    .arg("--web.enable-lifecycle"))
 }
+
+/// The job of `prometheus.yml` that has pages probed.
+pub const PROBE_JOB: &str = "blackbox-http";
 
 /// The service discovery files that `prometheus.yml` reads: the one fragment that differs between a
 /// laptop, compose and Kubernetes.
 fn write_targets(launching: &Launching<'_>, dir: &Path) -> Result<(), Error> {
+    // What an earlier lab with other components left would be scraped in vain.
+    remove_dir(dir)?;
     make_dir(dir)?;
     let mut jobs = std::collections::BTreeMap::<&str, Vec<serde_json::Value>>::new();
     for component in launching.others {
@@ -388,6 +422,25 @@ fn write_targets(launching: &Launching<'_>, dir: &Path) -> Result<(), Error> {
             jobs.entry(scrape.job).or_default().push(serde_json::json!({
                 "targets": [launching.ports.address(component, scrape.port)],
                 "labels": { "service": scrape.service },
+            }));
+        }
+    }
+    // A probe goes to the exporter, which stands beside it in a label that prometheus.yml turns into
+    // the address.
+    let blackbox = find_known("blackbox_exporter");
+    if launching
+        .others
+        .iter()
+        .any(|component| component.name == blackbox.name)
+    {
+        for (component, probe) in launching
+            .others
+            .iter()
+            .filter_map(|component| Some((component, component.probe.as_ref()?)))
+        {
+            jobs.entry(PROBE_JOB).or_default().push(serde_json::json!({
+                "targets": [launching.ports.url(component, probe.port) + probe.path],
+                "labels": { "service": probe.service, "__blackbox_address": launching.ports.address(blackbox, "http") },
             }));
         }
     }
@@ -424,7 +477,26 @@ fn blackbox_exporter(launching: &Launching<'_>) -> Result<Launch, Error> {
 }
 
 fn jaeger(launching: &Launching<'_>) -> Result<Launch, Error> {
-    Ok(Launch::default().option("--config", launching.layout.config("jaeger/config.yaml")))
+    Ok(Launch::default()
+        .option("--config", launching.layout.config("jaeger/config.yaml"))
+        .env("JAEGER_OTLP_GRPC", launching.address("otlp-grpc"))
+        .env("JAEGER_OTLP_HTTP", launching.address("otlp-http"))
+        .env("JAEGER_QUERY_HTTP", launching.address("http"))
+        .env("JAEGER_QUERY_GRPC", launching.address("query-grpc"))
+        .env("JAEGER_SPAN_METRICS", launching.address("spanmetrics"))
+        .env("JAEGER_METRICS_HOST", HOST)
+        .env(
+            "JAEGER_METRICS_PORT",
+            launching
+                .ports
+                .port(launching.component, "metrics")
+                .to_string(),
+        )
+        .env("JAEGER_HEALTH", launching.address("health"))
+        .env(
+            "JAEGER_PROMETHEUS_URL",
+            launching.url_of("prometheus", "http"),
+        ))
 }
 
 fn elasticsearch(launching: &Launching<'_>) -> Result<Launch, Error> {
@@ -546,6 +618,12 @@ mod tests {
             for other in component.after {
                 find(other).unwrap();
             }
+            assert!(
+                component
+                    .probe
+                    .iter()
+                    .all(|probe| component.ports.iter().any(|port| port.name == probe.port))
+            );
             let named = |name: &str| component.ports.iter().any(|port| port.name == name);
             assert!(
                 component.health.iter().all(|health| named(health.port)),

@@ -82,7 +82,7 @@ impl Tool {
             .collect();
         let shown = words.join(" ");
         let mut group =
-            process::Group::spawn(&mut command, process::Identity::Same).map_err(|source| {
+            process::Group::spawn(&mut command, &process::Guise::PLAIN).map_err(|source| {
                 if source.kind() == std::io::ErrorKind::NotFound {
                     self.missing()
                 } else {

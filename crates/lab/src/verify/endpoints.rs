@@ -38,12 +38,27 @@ impl Endpoints {
             Ok(format!("http://{HOST}:{port}"))
         };
         let mut expected_targets = Vec::new();
+        let has_blackbox = board
+            .get("blackbox_exporter")
+            .is_some_and(|status| status.state != State::Absent);
         for status in board
             .components
             .iter()
             .filter(|status| status.state != State::Absent)
         {
-            for scrape in table::find(&status.name)?.scrape {
+            let component = table::find(&status.name)?;
+            if let Some((probe, port)) = component
+                .probe
+                .as_ref()
+                .and_then(|probe| Some((probe, status.ports.get(probe.port)?)))
+                .filter(|_| has_blackbox)
+            {
+                expected_targets.push((
+                    table::PROBE_JOB.to_owned(),
+                    format!("http://{HOST}:{port}{}", probe.path),
+                ));
+            }
+            for scrape in component.scrape {
                 if let Some(port) = status.ports.get(scrape.port) {
                     expected_targets.push((scrape.job.to_owned(), format!("{HOST}:{port}")));
                 }

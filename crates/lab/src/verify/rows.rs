@@ -209,8 +209,8 @@ impl Check<'_> {
                 );
             }
             let mut evidence = vec![format!(
-                "order {} was placed under trace.id {}",
-                sent.order_id, sent.trace_id
+                "order {} ({}) was placed under trace.id {}",
+                sent.order_id, sent.order_status, sent.trace_id
             )];
             evidence.extend(lines.iter().map(|line| {
                 format!(

@@ -1,2 +1,8 @@
-#[test]
-fn stub() {}
+//! `lab` from outside, on the real components.
+//!
+//! Where a component is not installed, the tests that need it say so and pass, except in CI (`CI`
+//! is set), where that is a failure.
+
+mod refusals;
+mod running;
+mod whole_stack;

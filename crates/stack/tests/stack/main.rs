@@ -34,6 +34,7 @@ const fn component(
         health: None,
         setup: &[],
         scrape: &[],
+        probe: None,
         after: &[],
         tier: 0,
         launch: Some(launch),

@@ -1,0 +1,204 @@
+//! A lab of a test's own: its own data directory, its own ports, ended whatever the test does.
+
+use std::{
+    collections::HashSet,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use stack::table::COMPONENTS;
+use tempfile::TempDir;
+
+/// Long enough for any machine; a test that waits it out has failed.
+const WATCHDOG: Duration = Duration::from_secs(180);
+
+pub struct TestLab {
+    pub data: TempDir,
+    pub offset: u16,
+}
+
+impl TestLab {
+    /// A place for a lab; nothing runs yet.
+    pub fn new() -> Self {
+        Self {
+            data: tempfile::tempdir().unwrap(),
+            offset: free_offset(),
+        }
+    }
+
+    /// `lab` with this lab's place.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = lab(args);
+        command
+            .arg("--data-dir")
+            .arg(self.data.path())
+            .arg("--port-offset")
+            .arg(self.offset.to_string());
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Starts it in the background; ports that were free may have been taken since, then others do.
+    pub fn up(&mut self, args: &[&str]) -> Output {
+        loop {
+            let output = self.run(&[&["up", "--detach"], args].concat());
+            if !String::from_utf8_lossy(&output.stderr).contains("in use") {
+                return output;
+            }
+            self.offset = free_offset();
+        }
+    }
+
+    pub fn json(&self, args: &[&str]) -> Value {
+        let output = self.run(args);
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{args:?} printed no JSON ({error}): {}", text(&output)))
+    }
+
+    /// Process ids of everything that `lab status` knows, with the lab itself.
+    pub fn processes(&self) -> Vec<u64> {
+        let status = self.json(&["status", "--json"]);
+        let components = status["components"].as_array().unwrap().iter();
+        components
+            .filter_map(|component| component["pid"].as_u64())
+            .chain(status["lab_pid"].as_u64())
+            .collect()
+    }
+
+    pub fn port(&self, component: &str, name: &str) -> u16 {
+        let component = stack::table::find(component).unwrap();
+        component
+            .ports
+            .iter()
+            .find(|port| port.name == name)
+            .unwrap()
+            .default
+            + self.offset
+    }
+
+    /// Waits until nothing of the lab is left: no process, no port, no lock.
+    pub fn assert_gone(&self, processes: &[u64]) {
+        eventually("every process has ended", || {
+            processes.iter().all(|pid| !alive(*pid))
+        });
+        eventually("every port is free", || all_free(self.offset));
+        let status = self.json(&["status", "--json"]);
+        assert_eq!(status["running"], false);
+    }
+}
+
+impl Drop for TestLab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for entry in std::fs::read_dir(self.data.path().join("logs"))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                eprintln!("== {}\n{}", entry.path().display(), tail(&entry.path()));
+            }
+        }
+        let _ = self.run(&["down"]);
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let start = text.lines().count().saturating_sub(15);
+    text.lines().skip(start).collect::<Vec<_>>().join("\n")
+}
+
+pub fn lab(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+    command
+        .args(args)
+        .env_remove("LAB_DATA_DIR")
+        .env_remove("LAB_PORT_OFFSET")
+        .env_remove("LAB_PROJECT");
+    command
+}
+
+pub fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+pub fn alive(pid: u64) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with('Z'))
+    })
+}
+
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < WATCHDOG, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ports(offset: u16) -> impl Iterator<Item = u16> {
+    COMPONENTS
+        .iter()
+        .flat_map(|component| component.ports)
+        .map(move |port| port.default + offset)
+}
+
+fn all_free(offset: u16) -> bool {
+    ports(offset).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+}
+
+/// An offset at which every port is free, below the range the system gives to clients, and not one
+/// that a test of this run has had. Tests of other runs start elsewhere, by their process id.
+fn free_offset() -> u16 {
+    static GIVEN: std::sync::Mutex<Option<HashSet<u16>>> = std::sync::Mutex::new(None);
+    let mut given = GIVEN.lock().unwrap();
+    let given = given.get_or_insert_default();
+    let start = u16::try_from(std::process::id() % 600).unwrap();
+    let offset = (0..600)
+        .map(|step| 1000 + (start + step * 7) % 600 * 23)
+        .find(|offset| !given.contains(offset) && all_free(*offset))
+        .expect("600 offsets, and none has all its ports free");
+    given.insert(offset);
+    offset
+}
+
+/// Whether every component is installed; says what is missing, and fails in CI.
+pub fn everything_is_installed() -> bool {
+    let output = lab(&["doctor", "--json"]).output().unwrap();
+    let doctor: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let missing: Vec<&str> = doctor["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| {
+            finding["optional"] == false
+                && ["obtainable", "missing"]
+                    .iter()
+                    .any(|state| finding["state"] == *state)
+        })
+        .filter_map(|finding| finding["name"].as_str())
+        .collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let text = format!(
+        "not installed: {}; get them with `lab install`",
+        missing.join(", ")
+    );
+    assert!(std::env::var_os("CI").is_none(), "{text}");
+    eprintln!("SKIPPED, {text}");
+    false
+}

@@ -1,0 +1,188 @@
+//! The whole stack: up, proven, down, up again, killed.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::running::{TestLab, eventually, everything_is_installed, text};
+
+/// What the whole stack may take, in bytes.
+const MEMORY_LIMIT: u64 = 1_600 * 1024 * 1024;
+
+fn row(report: &Value, n: u64) -> &Value {
+    report["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["n"] == n)
+        .unwrap()
+}
+
+fn assert_pillars_hold(lab: &TestLab) {
+    let report = lab.json(&["verify", "--json"]);
+    for n in [1, 3, 4, 7] {
+        let row = row(&report, n);
+        assert_eq!(row["ok"], true, "{row:#}");
+        assert!(!row["evidence"].as_array().unwrap().is_empty(), "{row:#}");
+    }
+}
+
+#[test]
+fn is_proven_survives_a_restart_and_leaves_nothing() {
+    if !everything_is_installed() {
+        return;
+    }
+    let mut lab = TestLab::new();
+    let up = lab.up(&[]);
+    assert_eq!(up.status.code(), Some(0), "{}", text(&up));
+
+    let status = lab.json(&["status", "--json"]);
+    assert_eq!(status["running"], true);
+    let components = status["components"].as_array().unwrap();
+    for component in components
+        .iter()
+        .filter(|component| component["pid"].is_u64())
+    {
+        assert_eq!(component["state"], "ready", "{component:#}");
+        assert!(
+            component["rss_bytes"].as_u64().unwrap() > 0,
+            "{component:#}"
+        );
+        assert!(
+            component["version"].is_string() && component["log"].is_string(),
+            "{component:#}"
+        );
+    }
+    let memory: u64 = components
+        .iter()
+        .filter_map(|component| component["rss_bytes"].as_u64())
+        .sum();
+    assert!(memory < MEMORY_LIMIT, "{} MiB", memory / 1024 / 1024);
+    assert_eq!(lab.run(&["status"]).status.code(), Some(0));
+
+    assert_pillars_hold(&lab);
+    let report = lab.json(&["verify", "--json"]);
+    for n in [2, 5, 6, 8] {
+        assert_eq!(row(&report, n)["ok"], false, "{:#}", row(&report, n));
+        assert!(row(&report, n)["hint"].is_string());
+    }
+    assert_eq!(report["ok"], false);
+    let verify = lab.run(&["verify"]);
+    assert_eq!(verify.status.code(), Some(1), "{}", text(&verify));
+
+    // What verify says of the logs is what Elasticsearch says, after a restart too.
+    let trace_id = row(&report, 3)["evidence"][0]
+        .as_str()
+        .unwrap()
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    let processes = lab.processes();
+    let down = lab.run(&["down"]);
+    assert_eq!(down.status.code(), Some(0), "{}", text(&down));
+    lab.assert_gone(&processes);
+
+    let up = lab.up(&[]);
+    assert_eq!(up.status.code(), Some(0), "{}", text(&up));
+    assert_pillars_hold(&lab);
+    assert!(
+        lines_of(&lab, &trace_id) > 0,
+        "the logs of before the restart are gone"
+    );
+
+    // The hardest end: the lab itself is killed and cannot clean up.
+    let processes = lab.processes();
+    let own = lab.json(&["status", "--json"])["lab_pid"].as_i64().unwrap();
+    kill(Pid::from_raw(own.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    lab.assert_gone(&processes);
+}
+
+/// Documents with a trace id, asked of Elasticsearch without any of our code.
+fn lines_of(lab: &TestLab, trace_id: &str) -> u64 {
+    let url = format!(
+        "http://127.0.0.1:{}/flask-logs-*/_count?q=trace.id:{trace_id}",
+        lab.port("elasticsearch", "http")
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let answer: Value =
+        runtime.block_on(async { reqwest::get(url).await.unwrap().json().await.unwrap() });
+    answer["count"].as_u64().unwrap()
+}
+
+#[test]
+fn in_the_foreground_ctrl_c_ends_everything() {
+    if !everything_is_installed() {
+        return;
+    }
+    let lab = TestLab::new();
+    let mut process = lab
+        .command(&["up", "--without", "elasticsearch", "--without", "otelcol"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    assert!(
+        lines.any(|line| line.contains("Ctrl-C ends everything")),
+        "it never said that everything runs"
+    );
+    let processes = lab.processes();
+    assert!(processes.len() > 8, "{processes:?}");
+    kill(
+        Pid::from_raw(process.id().try_into().unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
+    let status = process.wait().unwrap();
+    assert_eq!(status.code(), Some(0));
+    lab.assert_gone(&processes);
+}
+
+#[test]
+fn a_component_that_dies_is_reported_and_the_rest_goes_on() {
+    if !everything_is_installed() {
+        return;
+    }
+    let mut lab = TestLab::new();
+    let up = lab.up(&["--without", "elasticsearch", "--without", "otelcol"]);
+    assert_eq!(up.status.code(), Some(0), "{}", text(&up));
+    let find = |name: &str| {
+        let status = lab.json(&["status", "--json"]);
+        status["components"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|component| component["name"] == name)
+            .unwrap()
+            .clone()
+    };
+    let jaeger = find("jaeger")["pid"].as_i64().unwrap();
+    kill(Pid::from_raw(jaeger.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    eventually("its death is told", || find("jaeger")["state"] == "failed");
+    let jaeger = find("jaeger");
+    assert!(
+        jaeger["detail"].as_str().unwrap().contains("signal: 9"),
+        "{jaeger:#}"
+    );
+    assert!(
+        !jaeger["last_lines"].as_array().unwrap().is_empty(),
+        "{jaeger:#}"
+    );
+    assert_eq!(find("flask-api-1")["state"], "ready");
+    assert_eq!(lab.run(&["status"]).status.code(), Some(1));
+    let report = lab.run(&["verify", "--json"]);
+    assert_eq!(report.status.code(), Some(1), "{}", text(&report));
+}

@@ -1,0 +1,95 @@
+//! What became of one request: the one record that histograms, metrics and reports are made from.
+
+use std::time::{Duration, Instant};
+
+use opentelemetry::trace::TraceId;
+use reqwest::{Method, StatusCode};
+
+/// What became of one request.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// When the schedule wanted it sent.
+    pub intended: Instant,
+    /// When it was sent.
+    pub started: Instant,
+    /// When the last byte of the answer was there, or the failure, or the time was up.
+    pub ended: Instant,
+    /// How it ended.
+    pub end: End,
+    /// The trace it belongs to, when that is recorded and so can be looked up.
+    pub trace: Option<TraceId>,
+    /// Its method.
+    pub method: Method,
+    /// Its route, or its path where the route is not known.
+    pub route: String,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// An answer came, whole.
+    Answered(StatusCode),
+    /// No whole answer in the time allowed.
+    TimedOut,
+    /// The connection failed.
+    Failed(Failure, String),
+}
+
+/// Where a connection failed: a small closed set, fit for a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Failure {
+    /// No connection could be made.
+    Connect,
+    /// The connection broke before the head of an answer was there, or what came was not HTTP.
+    Exchange,
+    /// The connection broke within the body of an answer.
+    Body,
+    /// Still on its way when the generator was told a second time to stop.
+    Abandoned,
+}
+
+impl Failure {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Connect, Self::Exchange, Self::Body, Self::Abandoned];
+
+    /// Its name in metrics, JSON and spans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Exchange => "exchange",
+            Self::Body => "body",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// Names of the classes of status codes, in order.
+pub const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The index into [`STATUS_CLASSES`]; codes above 599 count as the server's errors.
+pub fn status_class(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, STATUS_CLASSES.len()) - 1
+}
+
+impl Outcome {
+    /// End − intended start: what a customer who came on time waited.
+    pub fn latency(&self) -> Duration {
+        self.ended.saturating_duration_since(self.intended)
+    }
+
+    /// End − actual start: what the server and the network took.
+    pub fn service(&self) -> Duration {
+        self.ended.saturating_duration_since(self.started)
+    }
+
+    /// Actual − intended start: what the generator itself took.
+    pub fn lateness(&self) -> Duration {
+        self.started.saturating_duration_since(self.intended)
+    }
+
+    /// Whether its times say how long the server takes. A refused connection answers in no time and would
+    /// flatter; a request that ran out of time waited at least that long, and leaving it out would too.
+    pub fn is_timed(&self) -> bool {
+        !matches!(self.end, End::Failed(..))
+    }
+}

@@ -1,0 +1,88 @@
+//! What is wrong is said before a single request is sent, with what to do about it.
+
+use std::net::TcpListener;
+
+use crate::program::{command, output, summary};
+use crate::target::{Answer, Target};
+
+#[test]
+fn wrong_usage_ends_with_2_and_advice_and_sends_nothing() {
+    let target = Target::start(|_, _| Answer::status(200));
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    let url = target.url.as_str();
+    let with_query = format!("{url}/?x=1");
+    let cases: [(&[&str], &str); 15] = [
+        (&[url], "--rate"),
+        (&["--rate", "1"], "URL"),
+        (&[url, "--rate", "0"], "between 0.000001 and 1000000"),
+        (&[url, "--rate", "-1"], "between 0.000001 and 1000000"),
+        (&[url, "--rate", "inf"], "between 0.000001 and 1000000"),
+        (&[url, "--rate", "many"], "for example 50"),
+        (
+            &[url, "--rate", "1", "--for", "30"],
+            "for example 500ms, 30s",
+        ),
+        (
+            &[url, "--rate", "1", "--timeout", "0s"],
+            "more than nothing",
+        ),
+        (&[url, "--rate", "1", "--max-in-flight", "0"], "1..=1000000"),
+        (
+            &[url, "--rate", "1", "--trace-ratio", "2"],
+            "from 0 (no request) to 1",
+        ),
+        (&[url, "--rate", "1", "--journey", "space"], "shop"),
+        (
+            &[&with_query, "--rate", "1", "--journey", "shop"],
+            "leave it out",
+        ),
+        (&["https://127.0.0.1", "--rate", "1"], "plain http only"),
+        (
+            &[url, "--rate", "1", "--json", "no/such/folder/result.json"],
+            "a folder that exists",
+        ),
+        (
+            &[url, "--rate", "1", "--metrics-listen", &taken],
+            "port 0 takes a free one",
+        ),
+    ];
+    for (args, advice) in cases {
+        let output = output(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(advice), "{args:?}: {said}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+    assert!(target.seen().is_empty());
+}
+
+#[test]
+fn every_flag_is_also_an_environment_variable() {
+    let target = Target::start(|_, _| Answer::status(200));
+    let output = command(&[])
+        .env("LOADGEN_URLS", format!("{0}/a {0}/b", target.url))
+        .envs([
+            ("LOADGEN_RATE", "100"),
+            ("LOADGEN_FOR", "100ms"),
+            ("LOADGEN_JSON", "-"),
+            ("LOADGEN_TIMEOUT", "5s"),
+            ("LOADGEN_MAX_IN_FLIGHT", "7"),
+            ("LOADGEN_JOURNEY", "shop"),
+            ("LOADGEN_SEED", "1"),
+            ("LOADGEN_TRACE_RATIO", "0"),
+            ("LOADGEN_METRICS_LISTEN", "127.0.0.1:0"),
+            ("LOADGEN_LOG", "error"),
+        ])
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(summary(&output.stdout).sent, 10);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("metrics on http://"));
+    let seen = target.seen();
+    assert!(
+        seen.iter()
+            .all(|seen| seen.traceparent.is_none() && seen.path.contains("/api/")),
+        "{seen:?}"
+    );
+}

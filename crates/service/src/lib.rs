@@ -1,0 +1,20 @@
+//! What every HTTP service here shares: flags, RED metrics, request spans and access log, problem
+//! responses, the admin port, and the order in which a service starts and stops.
+//!
+//! A service is a table of [`Route`]s, a function that registers its handlers, and a call of [`run`].
+
+mod admin;
+mod args;
+mod observe;
+mod problem;
+mod program;
+mod readiness;
+mod red;
+mod server;
+
+pub use args::{Listen, Program, ServerArgs, ServerConfig, parse_duration};
+pub use problem::{Problem, json_config};
+pub use program::run;
+pub use readiness::{Condition, Readiness};
+pub use red::{Red, Route};
+pub use server::{Error, Server, Service, Shutdown, Stopped};

@@ -1,0 +1,283 @@
+//! Rate, errors, duration: the request metrics of a service, bounded by its table of routes.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, OnceLock},
+};
+
+use actix_web::http::{Method, StatusCode};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+/// Upper bounds in seconds. 0.25 is the threshold of the latency SLO and has to stay a bound.
+const BUCKETS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// The `route` of a request that no route answers.
+pub(crate) const UNMATCHED: &str = "unmatched";
+const OTHER: &str = "other";
+
+/// One line of a service's table of routes.
+#[derive(Debug, Clone)]
+pub struct Route {
+    method: Method,
+    pattern: &'static str,
+    statuses: &'static [u16],
+}
+
+impl Route {
+    /// A route, its pattern written exactly as it is registered, and the statuses it can answer with.
+    /// 500 is always among them: any handler can panic.
+    pub const fn new(method: Method, pattern: &'static str, statuses: &'static [u16]) -> Self {
+        Self {
+            method,
+            pattern,
+            statuses,
+        }
+    }
+}
+
+/// Request metrics of one service; cheap to clone.
+///
+/// Every series a client can cause is created here, from the table, so that a first error is an
+/// increase from 0 (prometheus/prometheus#1673) and hostile paths and methods add nothing. Only
+/// histograms are born with their first observation, since one costs 14 series.
+///
+/// Requests without a route are counted under `route="unmatched"` but have no duration: no handler
+/// ran, and a scanner's thousand fast 404s would make the latency SLO look better than it is.
+#[derive(Clone)]
+pub struct Red(Arc<Metrics>);
+
+struct Metrics {
+    requests: IntCounterVec,
+    requests_by_status: IntCounterVec,
+    durations: HistogramVec,
+    in_progress: IntGauge,
+    connections: IntGauge,
+    endpoints: HashMap<&'static str, Vec<(Method, Arc<Endpoint>)>>,
+    unmatched: HashMap<Method, Arc<Endpoint>>,
+    unmatched_other: Arc<Endpoint>,
+}
+
+/// The metrics of one method on one route, found once per request.
+pub(crate) struct Endpoint {
+    /// The `method` label.
+    method: String,
+    /// The `route` label, also in logs.
+    pub(crate) route: &'static str,
+    /// `{method} {route}`; absent when unmatched.
+    pub(crate) span_name: Option<String>,
+    exceptions: IntCounter,
+    outcomes: Vec<Outcome>,
+}
+
+struct Outcome {
+    status: u16,
+    requests: IntCounter,
+    requests_by_status: IntCounter,
+    duration: OnceLock<Histogram>,
+}
+
+impl Red {
+    /// Registers `{prefix}_requests_total` and its siblings, every child of the table at 0.
+    ///
+    /// # Errors
+    /// When `registry` already holds metrics of these names.
+    pub fn new(
+        registry: &Registry,
+        prefix: &str,
+        version: &str,
+        routes: &[Route],
+    ) -> Result<Self, prometheus::Error> {
+        let name = |suffix: &str| format!("{prefix}_{suffix}");
+        let counters = |suffix: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name(suffix), help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let gauge = |suffix: &str, help: &str| {
+            let gauge = IntGauge::new(name(suffix), help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+
+        let requests = counters(
+            "requests_total",
+            "Requests answered.",
+            &["method", "route", "status"],
+        )?;
+        let requests_by_status = counters(
+            "http_request_total",
+            "Requests answered, under the name prometheus_flask_exporter gives them.",
+            &["method", "status"],
+        )?;
+        let exceptions = counters(
+            "http_request_exceptions_total",
+            "Requests that ended in an error of the handler or a panic.",
+            &["method", "route"],
+        )?;
+        let durations = HistogramVec::new(
+            HistogramOpts::new(
+                name("http_request_duration_seconds"),
+                "Time from a request's head to its response's head, for requests that have a route.",
+            )
+            .buckets(BUCKETS.to_vec()),
+            &["method", "route", "status"],
+        )?;
+        registry.register(Box::new(durations.clone()))?;
+        let in_progress = gauge("http_requests_in_progress", "Requests being handled.")?;
+        let connections = gauge("connections_active", "Open client connections.")?;
+        let info = prometheus::IntGaugeVec::new(
+            Opts::new(name("app_info"), "1; the labels say what is running."),
+            &["version", "commit"],
+        )?;
+        registry.register(Box::new(info.clone()))?;
+        info.with_label_values(&[version, option_env!("GIT_COMMIT").unwrap_or("unknown")])
+            .set(1);
+
+        let endpoint = |method: &str, route: &'static str, statuses: BTreeSet<u16>| {
+            let outcome = |status: u16| {
+                let code = status.to_string();
+                Outcome {
+                    status,
+                    requests: requests.with_label_values(&[method, route, &code]),
+                    requests_by_status: requests_by_status.with_label_values(&[method, &code]),
+                    duration: OnceLock::new(),
+                }
+            };
+            Arc::new(Endpoint {
+                method: method.to_owned(),
+                route,
+                span_name: (route != UNMATCHED).then(|| format!("{method} {route}")),
+                exceptions: exceptions.with_label_values(&[method, route]),
+                outcomes: statuses.into_iter().map(outcome).collect(),
+            })
+        };
+
+        let mut endpoints: HashMap<&'static str, Vec<(Method, Arc<Endpoint>)>> = HashMap::new();
+        for Route {
+            method,
+            pattern,
+            statuses,
+        } in routes
+        {
+            let statuses = statuses.iter().copied().chain([500]).collect();
+            endpoints
+                .entry(pattern)
+                .or_default()
+                .push((method.clone(), endpoint(method.as_str(), pattern, statuses)));
+        }
+        let unmatched_as = |method: &str| endpoint(method, UNMATCHED, BTreeSet::from([404, 405]));
+        // Of the methods without a route, GET is what people and scanners send.
+        let methods = routes
+            .iter()
+            .map(|route| &route.method)
+            .chain([&Method::GET]);
+        let unmatched = methods
+            .map(|method| (method.clone(), unmatched_as(method.as_str())))
+            .collect();
+        let unmatched_other = unmatched_as(OTHER);
+
+        Ok(Self(Arc::new(Metrics {
+            requests,
+            requests_by_status,
+            durations,
+            in_progress,
+            connections,
+            endpoints,
+            unmatched,
+            unmatched_other,
+        })))
+    }
+
+    /// Where a request belongs. `pattern` is the pattern its path matches, whatever its method.
+    pub(crate) fn endpoint(&self, method: &Method, pattern: Option<&str>) -> &Arc<Endpoint> {
+        pattern
+            .and_then(|pattern| self.0.endpoints.get(pattern))
+            .and_then(|methods| methods.iter().find(|(known, _)| known == method))
+            .map(|(_, endpoint)| endpoint)
+            .or_else(|| self.0.unmatched.get(method))
+            .unwrap_or(&self.0.unmatched_other)
+    }
+
+    /// The methods a path of this pattern answers to, for the `Allow` header.
+    pub(crate) fn allowed(&self, pattern: &str) -> Option<String> {
+        let methods = self.0.endpoints.get(pattern)?;
+        Some(
+            methods
+                .iter()
+                .map(|(method, _)| method.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+        )
+    }
+
+    /// Counts one answered request.
+    pub(crate) fn answered(&self, endpoint: &Endpoint, status: StatusCode, seconds: f64) {
+        let Metrics {
+            requests,
+            requests_by_status,
+            durations,
+            ..
+        } = &*self.0;
+        let method = endpoint.method.as_str();
+        let observed = endpoint.route != UNMATCHED;
+        let duration = || durations.with_label_values(&[method, endpoint.route, status.as_str()]);
+        let outcome = endpoint
+            .outcomes
+            .iter()
+            .find(|outcome| outcome.status == status.as_u16());
+        if let Some(outcome) = outcome {
+            outcome.requests.inc();
+            outcome.requests_by_status.inc();
+            if observed {
+                outcome.duration.get_or_init(duration).observe(seconds);
+            }
+        } else {
+            // The table lacks a status this route does answer with. A wrong count would hide it
+            // from alerts, so it is counted as what it is, the slow way.
+            requests
+                .with_label_values(&[method, endpoint.route, status.as_str()])
+                .inc();
+            requests_by_status
+                .with_label_values(&[method, status.as_str()])
+                .inc();
+            if observed {
+                duration().observe(seconds);
+            }
+        }
+    }
+
+    /// Counts an error of a handler, or a panic.
+    pub(crate) fn exception(endpoint: &Endpoint) {
+        endpoint.exceptions.inc();
+    }
+
+    /// A request in flight, until it is dropped: also when its client goes away.
+    pub(crate) fn in_progress(&self) -> Held {
+        Held::of(&self.0.in_progress)
+    }
+
+    /// An open connection, until it is dropped.
+    pub(crate) fn connection(&self) -> Held {
+        Held::of(&self.0.connections)
+    }
+}
+
+/// One unit of a gauge.
+pub(crate) struct Held(IntGauge);
+
+impl Held {
+    fn of(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

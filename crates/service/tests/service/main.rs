@@ -1,0 +1,12 @@
+//! A real service on free ports, seen by its clients, its scraper and its collector.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that unwraps fails where the trouble is"
+)]
+
+mod harness;
+mod lifecycle;
+mod metrics;
+mod problems;
+mod traces;

@@ -1,0 +1,38 @@
+# One entry point for every task. `just` lists them; https://just.systems has the program.
+
+# List the tasks.
+default:
+    @just --list --unsorted
+
+# Start everything and watch it (Ctrl-C stops it).
+up *ARGS:
+    cargo run -- up {{ ARGS }}
+
+# Prove the eight success metrics against the running stack.
+verify *ARGS:
+    cargo run -- verify {{ ARGS }}
+
+# What this machine lacks, and how to get it.
+doctor:
+    cargo run -- doctor
+
+# Fetch or build the real components, all or those named.
+install *COMPONENTS:
+    cargo run -- install {{ COMPONENTS }}
+
+# Format the code.
+fmt:
+    cargo fmt --all
+
+# Formatting and clippy, warnings refused.
+lint:
+    cargo fmt --all -- --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Run the tests, all or those of the packages named: `just test -p flask-api`.
+test *ARGS='--workspace':
+    cargo test {{ ARGS }}
+
+# Licences, advisories, banned crates, sources; needs cargo-deny.
+deny *CHECKS:
+    cargo deny check {{ CHECKS }}
