@@ -235,7 +235,7 @@ pub(crate) fn table(board: &Board) -> String {
         table.add_row([
             Cell::new(&status.name),
             Cell::new(status.state).fg(colour),
-            Cell::new(places(status)),
+            Cell::new(address(status)),
             Cell::new(&status.role),
             Cell::new(status.version.as_deref().unwrap_or("")),
             Cell::new(if status.rss_bytes == 0 {
@@ -263,19 +263,17 @@ pub(crate) fn table(board: &Board) -> String {
     text
 }
 
-fn places(status: &Status) -> String {
-    let mut places: Vec<String> = Vec::new();
+/// Its page, or the first of its ports; all of them are in `lab status --json`.
+fn address(status: &Status) -> String {
     if let Some(port) = status.ports.get("http") {
-        places.push(format!("http://{HOST}:{port}"));
+        return format!("http://{HOST}:{port}");
     }
-    places.extend(
-        status
-            .ports
-            .iter()
-            .filter(|(name, _)| *name != "http")
-            .map(|(name, port)| format!("{name} :{port}")),
-    );
-    places.join("  ")
+    let first = table::find(&status.name)
+        .ok()
+        .and_then(|component| component.ports.first());
+    let port = first.and_then(|port| Some((port.name, status.ports.get(port.name)?)));
+    port.map(|(name, port)| format!("{HOST}:{port} ({name})"))
+        .unwrap_or_default()
 }
 
 /// Memory in words.

@@ -28,8 +28,11 @@ pub struct Component {
     /// Order of the end: the highest tier stops first, so that nothing outlives what it sends to.
     pub tier: u8,
     /// Prepares its run directory and gives its command line; `None` for what the lab does not start.
-    pub launch: Option<fn(&Launching<'_>) -> Result<Launch, Error>>,
+    pub launch: Option<Prepare>,
 }
+
+/// Makes what a component needs to find and says how to start it.
+pub type Prepare = fn(&Launching<'_>) -> Result<Launch, Error>;
 
 /// A listener.
 #[derive(Debug)]

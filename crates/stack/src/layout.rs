@@ -120,7 +120,7 @@ impl Layout {
             path: self.data.clone(),
             source: errno.into(),
         })?;
-        let free = u64::from(stat.blocks_available()) * u64::from(stat.fragment_size());
+        let free = stat.blocks_available() * stat.fragment_size();
         if free < NEEDED_FREE_BYTES {
             return Err(Error::DiskFull {
                 path: self.data.clone(),

@@ -18,7 +18,9 @@ pub mod table;
 mod tool;
 
 pub use board::{Board, Lab, State, Status};
-pub use component::{Component, Health, Launch, Launching, Port, Probe, Scrape, Setup, Source};
+pub use component::{
+    Component, Health, Launch, Launching, Port, Prepare, Probe, Scrape, Setup, Source,
+};
 pub use error::Error;
 pub use install::{Installed, Installer, Progress};
 pub use layout::Layout;

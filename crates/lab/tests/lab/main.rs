@@ -2,6 +2,7 @@
 //!
 //! Where a component is not installed, the tests that need it say so and pass, except in CI (`CI`
 //! is set), where that is a failure.
+#![cfg(test)]
 
 mod refusals;
 mod running;

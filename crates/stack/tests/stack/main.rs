@@ -1,4 +1,5 @@
 //! The supervisor with real processes: small programs that every Unix has.
+#![cfg(test)]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

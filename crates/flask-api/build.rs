@@ -1,0 +1,5 @@
+//! Makes cargo notice a new migration, which `sqlx::migrate!` alone would miss.
+
+fn main() {
+    println!("cargo:rerun-if-changed=migrations");
+}

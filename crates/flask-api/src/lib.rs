@@ -1,0 +1,216 @@
+//! The demo service: a shop that takes orders, reserves stock for them and has them paid.
+//!
+//! [`http`] -> [`shop`] -> [`store`] (on SQLite: [`sqlite`]) and [`payments`]. Everything a web
+//! service needs that is not about a shop is in the `service` crate.
+
+pub mod http;
+pub mod order;
+pub mod payments;
+mod pool;
+pub mod shop;
+pub mod sqlite;
+pub mod store;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use prometheus::Registry;
+use service::{Condition, Program, Readiness, Red, Server, ServerArgs, Service, Stopped};
+use telemetry::{LogLevel, LogOutput};
+
+use crate::payments::{ClientError, Payments};
+use crate::shop::Shop;
+use crate::sqlite::SqliteStore;
+use crate::store::{Store, StoreError};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How often the database is asked whether it is there, for `/readyz`.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often orders are looked for that nobody will settle any more.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Beyond the payment time-out, after which a pending order counts as abandoned: time for a busy
+/// database to take the outcome.
+const SETTLE_GRACE: Duration = Duration::from_secs(60);
+
+/// The shop: products and orders over HTTP
+#[derive(Debug, Clone, Parser)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  flask-api
+      orders in ./shop.db, API on 127.0.0.1:5000, metrics on 127.0.0.1:5100
+  flask-api --listen 127.0.0.1:5001 --admin-listen 127.0.0.1:5101
+      a second replica on the same database
+  curl -s 127.0.0.1:5000/api/products
+  curl -s 127.0.0.1:5000/api/orders --json '{\"items\": [{\"product_id\": 1, \"quantity\": 2}]}'
+
+Ready (/readyz) means that the database answers. With payments down the shop stays ready: products
+and orders can be read and cancelled, and placing an order answers 503 until payments is back."
+)]
+pub struct Args {
+    /// What every service of the lab understands.
+    #[command(flatten)]
+    pub server: ServerArgs<FlaskApi>,
+
+    /// Where orders are kept: sqlite://FILE, created if missing; replicas on one machine share it
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DATABASE_URL",
+        default_value = "sqlite://shop.db",
+        hide_env_values = true
+    )]
+    pub database_url: String,
+
+    /// The payment service
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PAYMENTS_URL",
+        default_value = "http://127.0.0.1:5010"
+    )]
+    pub payments_url: String,
+
+    /// How long to wait for the payment service before an order fails
+    #[arg(long, value_name = "TIME", env = "PAYMENTS_TIMEOUT", default_value = "2s", value_parser = service::parse_duration)]
+    pub payments_timeout: Duration,
+}
+
+/// Names and defaults of the flags that all services share.
+#[derive(Debug, Clone)]
+pub struct FlaskApi;
+
+impl Program for FlaskApi {
+    const LISTEN: &'static str = "127.0.0.1:5000";
+    const LISTEN_ENV: &'static str = "FLASK_API_LISTEN";
+    const ADMIN_LISTEN: &'static str = "127.0.0.1:5100";
+    const ADMIN_LISTEN_ENV: &'static str = "FLASK_API_ADMIN_LISTEN";
+    const WORKERS: &'static str = "2";
+    const WORKERS_ENV: &'static str = "FLASK_API_WORKERS";
+    const DRAIN_DELAY_ENV: &'static str = "FLASK_API_DRAIN_DELAY";
+    const SHUTDOWN_TIMEOUT_ENV: &'static str = "FLASK_API_SHUTDOWN_TIMEOUT";
+}
+
+/// Runs the service until it is told to stop.
+pub fn run(args: Args) -> ExitCode {
+    let options = telemetry::Options {
+        service_name: "flask-api",
+        service_version: VERSION,
+        log_filter: args.server.log_level.clone(),
+        log_output: LogOutput::Stdout,
+    };
+    service::run(options, args.server.shutdown_timeout, async |telemetry| {
+        let registry = Registry::new();
+        telemetry.register(&registry)?;
+        App::build(&args, registry, Some(telemetry.log_level()))
+            .await?
+            .run()
+            .await
+    })
+}
+
+/// The service with its database open and its ports bound.
+pub struct App {
+    server: Server,
+    shop: Arc<Shop>,
+    database_reachable: Condition,
+    abandoned_after: Duration,
+}
+
+impl App {
+    /// Opens the database, creates or updates its tables, and binds the ports.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used or a port is taken; the message says what to do.
+    pub async fn build(
+        args: &Args,
+        registry: Registry,
+        log_level: Option<LogLevel>,
+    ) -> anyhow::Result<Self> {
+        let payments = Payments::new(&args.payments_url, args.payments_timeout, &registry)
+            .map_err(|error| match error {
+                ClientError::Url(_) => service::Error::Usage(error.to_string()).into(),
+                error => anyhow::Error::from(error),
+            })?;
+        let store = SqliteStore::open(&args.database_url)
+            .await
+            .map_err(|error| service::Error::Usage(error.to_string()))?;
+        store.register(&registry)?;
+        let shop = Arc::new(Shop::new(Arc::new(store), payments));
+
+        let red = Red::new(&registry, "flask", VERSION, http::ROUTES)?;
+        let readiness = Readiness::new();
+        let database_reachable = readiness.condition("database");
+        database_reachable.set(true);
+        let mut service = Service::new(args.server.config(), registry, red).readiness(readiness);
+        if let Some(log_level) = log_level {
+            service = service.log_level(log_level);
+        }
+        let server = service.bind(http::routes(Arc::clone(&shop)))?;
+        let abandoned_after = args.payments_timeout + SETTLE_GRACE;
+        Ok(Self {
+            server,
+            shop,
+            database_reachable,
+            abandoned_after,
+        })
+    }
+
+    /// Addresses, and the way to stop it.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Serves until the process is told to stop.
+    ///
+    /// # Errors
+    /// When serving fails.
+    pub async fn run(self) -> anyhow::Result<Stopped> {
+        let store = Arc::clone(&self.shop);
+        let watch = tokio::spawn(watch(Arc::clone(&self.shop), self.database_reachable));
+        let sweep = tokio::spawn(sweep(self.shop, self.abandoned_after));
+        let stopped = self.server.run().await;
+        watch.abort();
+        sweep.abort();
+        store.store().close().await;
+        Ok(stopped?)
+    }
+}
+
+/// Keeps readiness true to the database. A busy one counts as reachable: taking every replica out
+/// of service at the same time would turn load into an outage.
+async fn watch(shop: Arc<Shop>, reachable: Condition) {
+    let mut was_reachable = true;
+    let mut ticks = tokio::time::interval(PING_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let answer = shop.store().ping().await;
+        let is_reachable = !matches!(answer, Err(StoreError::Database(_)));
+        reachable.set(is_reachable);
+        match answer {
+            Err(error) if was_reachable && !is_reachable => {
+                tracing::error!(error.message = %error, "database lost, not ready");
+            }
+            Ok(()) if !was_reachable => tracing::info!("database back, ready"),
+            _ => {}
+        }
+        was_reachable = is_reachable;
+    }
+}
+
+/// Gives back what a killed replica, or the last run, had reserved.
+async fn sweep(shop: Arc<Shop>, abandoned_after: Duration) {
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = shop.fail_abandoned(abandoned_after).await {
+            tracing::warn!(error.message = %error, "abandoned orders cannot be looked for");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Placing and cancelling orders: the store and the payment service put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::{Instrument, Span};
+
+use crate::order::{Cart, Failure, Order, OrderStatus};
+use crate::payments::{Answer, PaymentError, Payments};
+use crate::store::{Payment, Placed, Store, StoreError};
+
+/// How often an order that another request is paying for is looked at again.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What the API does, without HTTP.
+pub struct Shop {
+    store: Arc<dyn Store>,
+    payments: Payments,
+}
+
+/// An order, and whether it was there before.
+#[derive(Debug, Clone)]
+pub struct PlacedOrder {
+    /// The order as it stands.
+    pub order: Order,
+    /// Placed by an earlier request with the same idempotency key.
+    pub replayed: bool,
+}
+
+/// Why an order was not placed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaceError {
+    /// The store refused it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It was placed, and failed, because the payment service gave no answer.
+    #[error("order {order_id} failed: {source}")]
+    PaymentUnavailable {
+        /// The order.
+        order_id: i64,
+        /// What happened.
+        source: PaymentError,
+    },
+    /// As above, but it happened to an earlier request with the same idempotency key.
+    #[error("order {order_id} failed while this request waited for it")]
+    FailedMeanwhile {
+        /// The order.
+        order_id: i64,
+    },
+}
+
+impl Shop {
+    /// A shop on `store` that is paid through `payments`.
+    pub fn new(store: Arc<dyn Store>, payments: Payments) -> Self {
+        Self { store, payments }
+    }
+
+    /// The store, for what needs no more than it.
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Reserves stock, asks for payment, and settles the order.
+    ///
+    /// This goes on to the end when the caller loses patience: a request that is dropped must not
+    /// leave stock reserved for nobody.
+    ///
+    /// # Errors
+    /// See [`PlaceError`].
+    pub async fn place(
+        self: &Arc<Self>,
+        cart: Cart,
+        key: Option<String>,
+    ) -> Result<PlacedOrder, PlaceError> {
+        let shop = Arc::clone(self);
+        let work = async move { shop.place_and_pay(&cart, key.as_deref()).await };
+        match tokio::spawn(work.instrument(Span::current())).await {
+            Ok(result) => result,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    async fn place_and_pay(
+        &self,
+        cart: &Cart,
+        key: Option<&str>,
+    ) -> Result<PlacedOrder, PlaceError> {
+        match self.store.place(cart, key).await? {
+            Placed::Reserved(order) => {
+                tracing::info!(
+                    order.id = order.id,
+                    order.total_cents = order.total_cents,
+                    order.status = order.status.as_str(),
+                    "order placed"
+                );
+                let order = self.pay(&order).await?;
+                Ok(PlacedOrder {
+                    order,
+                    replayed: false,
+                })
+            }
+            Placed::Known(order) => {
+                let order = self.settled(order).await?;
+                if order.is_retryable() {
+                    return Err(PlaceError::FailedMeanwhile { order_id: order.id });
+                }
+                Ok(PlacedOrder {
+                    order,
+                    replayed: true,
+                })
+            }
+        }
+    }
+
+    async fn pay(&self, order: &Order) -> Result<Order, PlaceError> {
+        let answer = self.payments.charge(order.id, order.total_cents).await;
+        let payment = match &answer {
+            Ok(Answer::Approved) => Payment::Approved,
+            Ok(Answer::Declined) => Payment::Declined,
+            Err(error) => {
+                tracing::warn!(
+                    {
+                        order.id = order.id,
+                        order.total_cents = order.total_cents,
+                        error.type = error.kind(),
+                        error.message = %error,
+                    },
+                    "payments gave no answer"
+                );
+                Payment::Unavailable
+            }
+        };
+        let order = self
+            .store
+            .settle(order.id, payment)
+            .await
+            .inspect_err(|error| {
+                tracing::error!(
+                    order.id = order.id,
+                    order.total_cents = order.total_cents,
+                    order.payment = ?payment,
+                    error.message = %error,
+                    "order cannot be settled and stays pending until it counts as abandoned"
+                );
+            })?;
+        if payment == Payment::Approved && order.status != OrderStatus::Paid {
+            tracing::warn!(
+                order.id = order.id,
+                order.total_cents = order.total_cents,
+                order.status = order.status.as_str(),
+                "payment approved for an order that was given up meanwhile: refund it"
+            );
+        }
+        log_outcome(&order);
+        match answer {
+            Ok(_) => Ok(order),
+            Err(source) => Err(PlaceError::PaymentUnavailable {
+                order_id: order.id,
+                source,
+            }),
+        }
+    }
+
+    /// Waits until another request, maybe in another replica, has settled the order, so that all
+    /// requests with one idempotency key get one answer; but no longer than that can take.
+    async fn settled(&self, mut order: Order) -> Result<Order, StoreError> {
+        let deadline = Instant::now() + self.payments.timeout();
+        while order.status == OrderStatus::Pending && Instant::now() < deadline {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            order = self
+                .store
+                .order(order.id)
+                .await?
+                .ok_or(StoreError::UnknownOrder)?;
+        }
+        Ok(order)
+    }
+
+    /// Calls an order off. Refunds are not part of this demo.
+    ///
+    /// # Errors
+    /// As [`Store::cancel`].
+    pub async fn cancel(&self, id: i64) -> Result<Order, StoreError> {
+        let order = self.store.cancel(id).await?;
+        log_outcome(&order);
+        Ok(order)
+    }
+
+    /// Fails orders that have been pending for so long that whoever was to settle them must have
+    /// been killed, and puts their stock on sale again.
+    ///
+    /// # Errors
+    /// As [`Store::fail_abandoned`].
+    pub async fn fail_abandoned(&self, age: Duration) -> Result<(), StoreError> {
+        for order in self.store.fail_abandoned(Timestamp::now() - age).await? {
+            tracing::warn!(
+                order.id = order.id,
+                order.total_cents = order.total_cents,
+                order.status = order.status.as_str(),
+                "order abandoned while pending"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn log_outcome(order: &Order) {
+    let outcome = match order.status {
+        OrderStatus::Pending => "order pending",
+        OrderStatus::Paid => "order paid",
+        OrderStatus::Failed => "order failed",
+        OrderStatus::Cancelled => "order cancelled",
+    };
+    tracing::info!(
+        order.id = order.id,
+        order.total_cents = order.total_cents,
+        order.status = order.status.as_str(),
+        order.failure = order.failure.map(Failure::as_str),
+        "{outcome}"
+    );
+}

@@ -1,0 +1,14 @@
+//! The service as its users meet it: a real server, a real SQLite file, payments over HTTP.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod cancelling;
+mod catalogue;
+mod database_trouble;
+mod harness;
+mod idempotency;
+mod listing;
+mod metrics;
+mod placing;
+mod program;
+mod store;
+mod tracing_spans;

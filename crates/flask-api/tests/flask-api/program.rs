@@ -1,0 +1,352 @@
+//! The program itself: processes, flags, exit codes, log lines, and payments as it really is.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, one};
+use crate::metrics::samples;
+
+/// Set for the child that is to be the payment service, see [`payments_program`].
+const BE_PAYMENTS: &str = "FLASK_API_TEST_BE_PAYMENTS";
+
+const ANYWHERE: [&str; 3] = [
+    "--listen=127.0.0.1:0",
+    "--admin-listen=127.0.0.1:0",
+    "--drain-delay=0s",
+];
+
+/// A running service, and every line it has logged so far.
+struct Program {
+    child: Child,
+    log: Arc<Mutex<Vec<Value>>>,
+    http: Client,
+}
+
+impl Program {
+    fn start(mut command: Command) -> Self {
+        // Settings of whoever runs the tests are not part of them. No collector is needed either.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let kept: Vec<_> = command
+            .get_envs()
+            .filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned())))
+            .collect();
+        command
+            .env_clear()
+            .env("PATH", path)
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .envs(kept);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let sink = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Ok(entry) = serde_json::from_str(&line) {
+                    sink.lock().unwrap().push(entry);
+                }
+            }
+        });
+        Self {
+            child,
+            log,
+            http: Client::builder().no_proxy().build().unwrap(),
+        }
+    }
+
+    fn flask_api(flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flask-api"));
+        command.args(ANYWHERE).args(flags);
+        Self::start(command)
+    }
+
+    fn payments() -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args([
+                "--exact",
+                "program::payments_program",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env(BE_PAYMENTS, "1");
+        Self::start(command)
+    }
+
+    /// The first log line that meets the condition, now or later.
+    async fn line(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(line) = self.log.lock().unwrap().iter().find(|line| condition(line)) {
+                return line.clone();
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{what} was never logged: {:#?}",
+                self.log.lock().unwrap()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The URL of one of its two ports, from the line that announces it.
+    async fn url(&self, announcement: &str) -> String {
+        let line = self
+            .line(announcement, |line| line["message"] == announcement)
+            .await;
+        format!("http://127.0.0.1:{}", line["server.port"])
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = self
+            .http
+            .request(method, self.url("listening").await + path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Answer::of(request.send().await.unwrap()).await
+    }
+
+    async fn metrics(&self) -> String {
+        let url = self.url("admin listening").await + "/metrics";
+        self.http
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
+    }
+
+    /// SIGTERM, and the exit code.
+    fn stop(mut self) -> Option<i32> {
+        kill(
+            Pid::from_raw(self.child.id().cast_signed()),
+            Signal::SIGTERM,
+        )
+        .unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Not a test: [`Program::payments`] runs this binary again to have the payment service in a
+/// process of its own, for cargo builds no programs of other packages for a test.
+#[test]
+#[ignore = "the payment service for the other tests"]
+fn payments_program() {
+    if std::env::var_os(BE_PAYMENTS).is_some() {
+        let args = payments::Args::parse_from(["payments"].into_iter().chain(ANYWHERE));
+        let _ = payments::run(args);
+    }
+}
+
+#[tokio::test]
+async fn two_replicas_and_payments_make_one_shop() {
+    let directory = tempfile::tempdir().unwrap();
+    let database_url = format!(
+        "--database-url=sqlite://{}",
+        directory.path().join("shop.db").display()
+    );
+    let payments = Program::payments();
+    let payments_url = format!("--payments-url={}", payments.url("listening").await);
+    // Both at once, on a database that neither has made yet.
+    let replicas = [0, 1].map(|_| Program::flask_api(&[&database_url, &payments_url]));
+    let [first, second] = &replicas;
+
+    let trace_id = "4bf92f3577b34da6a3ce929d0e0e4703";
+    let traceparent = format!("00-{trace_id}-00f067aa0ba902b7-01");
+    let placed = first
+        .request(
+            Method::POST,
+            "/api/orders",
+            Some(one(1, 2)),
+            &[("traceparent", &traceparent)],
+        )
+        .await;
+    assert_eq!(
+        (placed.status.as_u16(), placed.body["status"].as_str()),
+        (201, Some("paid")),
+        "{placed:?}"
+    );
+    let found = second
+        .request(Method::GET, placed.header("location"), None, &[])
+        .await;
+    assert_eq!(found.body, placed.body, "both replicas see one shop");
+
+    let with_key = |replica: usize| {
+        replicas[replica].request(
+            Method::POST,
+            "/api/orders",
+            Some(one(2, 1)),
+            &[("idempotency-key", "k")],
+        )
+    };
+    let answers = futures::future::join_all((0..10).map(|n| with_key(n % 2))).await;
+    for answer in &answers {
+        assert_eq!(
+            (answer.status.as_u16(), answer.body["status"].as_str()),
+            (201, Some("paid")),
+            "{answer:?}"
+        );
+        assert_eq!(answer.id(), answers[0].id());
+    }
+    let product = first
+        .request(Method::GET, "/api/products/2", None, &[])
+        .await;
+    assert_eq!(product.body["stock"], 100_000 - 1);
+
+    for (message, status) in [("order placed", "pending"), ("order paid", "paid")] {
+        let line = first
+            .line(message, |line| {
+                line["message"] == message && line["order.id"] == placed.id()
+            })
+            .await;
+        assert_eq!(line["order.status"], status);
+        assert_eq!(line["order.total_cents"], 2580);
+        assert_eq!(line["log.level"], "info");
+        assert_eq!(line["event.dataset"], "flask-api.app");
+        assert_eq!(line["trace.id"], trace_id);
+    }
+    payments
+        .line("its part of the trace", |line| line["trace.id"] == trace_id)
+        .await;
+    assert!(
+        !first
+            .log
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|line| line["log.logger"]
+                .as_str()
+                .is_some_and(|l| l.starts_with("sqlx"))),
+        "statements are not logged at info"
+    );
+
+    for replica in replicas {
+        assert_eq!(replica.stop(), Some(0));
+    }
+    assert_eq!(payments.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_replica_stays_under_400_series() {
+    let directory = tempfile::tempdir().unwrap();
+    let database_url = format!(
+        "--database-url=sqlite://{}",
+        directory.path().join("shop.db").display()
+    );
+    let payments = Program::payments();
+    let payments_url = format!("--payments-url={}", payments.url("listening").await);
+    let shop = Program::flask_api(&[&database_url, &payments_url]);
+
+    let post =
+        async |path: &str, body: Value| shop.request(Method::POST, path, Some(body), &[]).await;
+    let get = async |path: &str| shop.request(Method::GET, path, None, &[]).await;
+    // What a load generator does, and then some.
+    let id = post("/api/orders", one(1, 1)).await.id();
+    post("/api/orders", one(8, 1000)).await;
+    assert_eq!(
+        post(&format!("/api/orders/{id}/cancel"), json!({}))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        post(&format!("/api/orders/{id}/cancel"), json!({}))
+            .await
+            .status,
+        409
+    );
+    assert_eq!(post("/api/orders", one(99, 1)).await.status, 422);
+    assert_eq!(post("/api/orders", json!([])).await.status, 400);
+    for (path, status) in [
+        ("/api/products", 200),
+        ("/api/products/1", 200),
+        ("/api/products/99", 404),
+        ("/api/orders", 200),
+        ("/api/orders?limit=0", 400),
+        ("/api/orders/1", 200),
+        ("/api/orders/99", 404),
+        ("/favicon.ico", 404),
+    ] {
+        assert_eq!(get(path).await.status, status, "{path}");
+    }
+    assert_eq!(payments.stop(), Some(0));
+    assert_eq!(post("/api/orders", one(1, 1)).await.status, 503);
+
+    let page = shop.metrics().await;
+    let series = samples(&page).len();
+    assert!(series < 400, "{series} series:\n{page}");
+    assert_eq!(shop.stop(), Some(0));
+}
+
+fn refused(flags: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_flask-api"))
+        .args(flags)
+        .env("FLASK_API_LISTEN", "127.0.0.1:0")
+        .env("FLASK_API_ADMIN_LISTEN", "127.0.0.1:0")
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn what_cannot_work_ends_with_exit_code_2_and_advice() {
+    let directory = tempfile::tempdir().unwrap();
+    let database_url = format!(
+        "--database-url=sqlite://{}",
+        directory.path().join("shop.db").display()
+    );
+    let nowhere = format!(
+        "--database-url=sqlite://{}",
+        directory.path().join("missing/shop.db").display()
+    );
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken_port = format!("--admin-listen={}", taken.local_addr().unwrap());
+    let cases: [(&[&str], &str); 6] = [
+        (
+            &["--database-url=postgres://localhost/shop"],
+            "not supported yet by this build",
+        ),
+        (&[&nowhere], "mkdir -p"),
+        (
+            &[&database_url, "--payments-url=ftp://localhost"],
+            "http://127.0.0.1:5010",
+        ),
+        (
+            &[&database_url, "--payments-url=payments:5010"],
+            "http://127.0.0.1:5010",
+        ),
+        (&[&database_url, "--payments-timeout=soon"], "250ms"),
+        (&[&database_url, &taken_port], "cannot listen on"),
+    ];
+    for (flags, advice) in cases {
+        let output = refused(flags);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {text}");
+        assert!(text.contains(advice), "{flags:?}: {text}");
+    }
+}
