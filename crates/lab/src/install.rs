@@ -39,12 +39,12 @@ pub(crate) fn install(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
         steps.add(component.name);
         install_one(&installer, component, &steps)
     });
-    let faults: Vec<stack::Error> = crate::runtime()?.block_on(async {
+    let faults: Vec<stack::Error> = crate::block_on(async {
         tokio::select! {
             results = join_all(all) => Ok(results.into_iter().flatten().collect()),
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; `lab install` goes on where it was")),
         }
-    })?;
+    })??;
     let code = faults
         .iter()
         .map(stack::Error::exit_code)

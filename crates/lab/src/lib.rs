@@ -81,23 +81,32 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Component(program) => return program.run(),
     };
     result.unwrap_or_else(|error| {
+        // Errors of the stack say their cause themselves; printing it again would say it twice.
+        let (text, code) = match error.downcast_ref::<stack::Error>() {
+            Some(error) => (error.to_string(), error.exit_code()),
+            None => (
+                format!("{error:#}"),
+                if error.is::<place::Usage>() { 2 } else { 1 },
+            ),
+        };
         eprintln!(
-            "{} {error:#}",
+            "{} {text}",
             console::style("error:").red().bold().for_stderr()
         );
-        let code = error
-            .downcast_ref::<stack::Error>()
-            .map_or(1, stack::Error::exit_code);
-        ExitCode::from(error.downcast_ref::<place::Usage>().map_or(code, |_| 2))
+        ExitCode::from(code)
     })
 }
 
-/// A runtime on the calling thread alone: children of the lab are tied to the thread that starts
+/// Runs a future on the calling thread alone: children of the lab are tied to the thread that starts
 /// them, and that has to be the main one.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
     use anyhow::Context;
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("cannot start the async runtime")
+        .context("cannot start the async runtime")?;
+    let result = runtime.block_on(future);
+    // What still waits on another thread, for a lock of another lab say, is not waited for.
+    runtime.shutdown_background();
+    Ok(result)
 }

@@ -39,7 +39,7 @@ pub(crate) fn up(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
     }
     // Wrong ports and a busy directory are told before anything is started.
     let supervisor = Supervisor::open(layout, place.ports()?, components)?;
-    crate::runtime()?.block_on(async {
+    crate::block_on(async {
         let (stop, force) = end_signals()?;
         let board = supervisor.board();
         let viewer = tokio::spawn(follow(board));
@@ -50,7 +50,7 @@ pub(crate) fn up(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
         };
         supervisor.run(stop, force).await;
         Ok(ExitCode::SUCCESS)
-    })
+    })?
 }
 
 fn chosen(without: &[String]) -> anyhow::Result<Vec<&'static Component>> {
@@ -205,7 +205,7 @@ fn detach(place: &Place, args: &Args, layout: &Layout) -> anyhow::Result<ExitCod
         // Ctrl-C and the end of this terminal are not meant for it.
         .process_group(0);
     let child = command.spawn().context("cannot start the lab")?;
-    crate::runtime()?.block_on(wait_until_up(child, layout, &mut log, log_start))
+    crate::block_on(wait_until_up(child, layout, &mut log, log_start))?
 }
 
 async fn wait_until_up(

@@ -67,7 +67,7 @@ pub(crate) fn verify(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
     };
     let layout = place.layout()?;
     let spinner = view::spinner("following a request through metrics, logs and traces".into());
-    let rows = crate::runtime()?.block_on(rows::check(&endpoints, &layout));
+    let rows = crate::block_on(rows::check(&endpoints, &layout))?;
     spinner.finish_and_clear();
     let report = Report {
         ok: rows.iter().all(|row| row.ok),

@@ -8,6 +8,7 @@ mod debian;
 mod elasticsearch;
 mod go;
 mod jdk;
+mod maven;
 
 use std::{
     fs::File,
@@ -18,6 +19,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
+
+use self::debian::Apt;
 
 use crate::{
     Component, Error, Layout, Source,
@@ -73,9 +76,6 @@ pub struct Installer {
     layout: Layout,
     /// Two builds at once would only take turns on the processors.
     builds: Mutex<()>,
-    /// apt locks its lists.
-    packages: Mutex<()>,
-    downloads: Mutex<()>,
 }
 
 impl Installer {
@@ -84,8 +84,6 @@ impl Installer {
         Self {
             layout,
             builds: Mutex::default(),
-            packages: Mutex::default(),
-            downloads: Mutex::default(),
         }
     }
 
@@ -133,12 +131,10 @@ impl Installer {
             return Ok(installed);
         }
         progress(Progress::step("waiting for its turn"));
-        let gate = match component.source {
-            Source::Go { .. } => &self.builds,
-            Source::Debian { .. } => &self.packages,
-            _ => &self.downloads,
+        let _turn = match component.source {
+            Source::Go { .. } => Some(self.builds.lock().await),
+            _ => None,
         };
-        let _turn = gate.lock().await;
         let _lock = self.lock(component).await?;
         // Another lab may have finished it while this one waited.
         if let Some(installed) = self.find(component)? {
@@ -148,14 +144,8 @@ impl Installer {
             Source::Debian { package, program } => {
                 let dir = self.debian_dir(component);
                 let partial = partial(&dir)?;
-                let version = debian::fetch(
-                    &self.layout.cache().join("apt"),
-                    component.name,
-                    package,
-                    &partial,
-                    progress,
-                )
-                .await?;
+                let apt = Apt::open(self.layout.cache(), component.name, package, progress).await?;
+                let version = apt.unpack(&[(*package).to_owned()], &partial).await?;
                 finish(&partial, &dir, &version, Path::new(program))?;
             }
             Source::Go {
@@ -215,7 +205,7 @@ impl Installer {
             }
             Source::Elasticsearch => {
                 let (release, jdk) = elasticsearch::choose(&jdk::find_all())?;
-                elasticsearch::maven().present()?;
+                maven::obtainable()?;
                 Ok(format!(
                     "{}, by mvn, for the JDK {} in {}",
                     release.version,
@@ -284,27 +274,34 @@ impl Installer {
             .join(format!("{}-{}", component.name, release.version))
     }
 
-    /// Keeps two labs from installing the same component at once. The system drops the lock with
-    /// its holder, however that ends.
+    /// Keeps two labs from installing the same component at once.
     async fn lock(&self, component: &Component) -> Result<File, Error> {
         let dir = self.layout.cache().join("locks");
         make_dir(&dir)?;
-        let path = dir.join(component.name);
-        let open = move || -> std::io::Result<File> {
+        take_turn(dir.join(component.name)).await
+    }
+}
+
+/// Waits until nobody else holds the lock at `path`. The system takes it back from its holder,
+/// however that ends.
+async fn take_turn(path: PathBuf) -> Result<File, Error> {
+    let open = {
+        let path = path.clone();
+        move || -> std::io::Result<File> {
             let file = File::create(&path)?;
             file.lock()?;
             Ok(file)
-        };
-        tokio::task::spawn_blocking(open)
-            .await
-            .map_err(std::io::Error::other)
-            .flatten()
-            .map_err(|source| Error::Io {
-                doing: "lock",
-                path: dir,
-                source,
-            })
-    }
+        }
+    };
+    tokio::task::spawn_blocking(open)
+        .await
+        .map_err(std::io::Error::other)
+        .flatten()
+        .map_err(|source| Error::Io {
+            doing: "lock",
+            path,
+            source,
+        })
 }
 
 /// A program of this workspace: the running binary under another name.

@@ -464,7 +464,12 @@ fn alertmanager(launching: &Launching<'_>) -> Result<Launch, Error> {
 }
 
 fn node_exporter(launching: &Launching<'_>) -> Result<Launch, Error> {
-    Ok(Launch::default().option("--web.listen-address", launching.address("http")))
+    Ok(Launch::default()
+        .option("--web.listen-address", launching.address("http"))
+        // Debian switches these two on; without systemd's socket and the package's directory they
+        // only fill the log.
+        .arg("--no-collector.systemd")
+        .arg("--no-collector.textfile"))
 }
 
 fn blackbox_exporter(launching: &Launching<'_>) -> Result<Launch, Error> {

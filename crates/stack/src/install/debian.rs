@@ -3,12 +3,22 @@
 //! apt checks signatures and hashes as always; only its lists, archives and locks are directed into
 //! the cache, so neither root nor the system's own lists are needed.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
-use super::Progress;
-use crate::{Error, layout::make_dir, tool::Tool};
+use tokio::process::Command;
 
-const NEEDS_APT: &str = "it belongs to Debian and its relatives; elsewhere run the stack from compose.yaml, or use --without";
+use super::{Progress, take_turn};
+use crate::{
+    Error,
+    layout::{make_dir, remove_dir},
+    tool::Tool,
+};
+
+const NEEDS_APT: &str =
+    "it belongs to Debian and its relatives; elsewhere leave this component out with --without";
 
 /// Whether the programs it takes are here.
 pub(super) fn tools(component: &str) -> Result<(), Error> {
@@ -17,55 +27,132 @@ pub(super) fn tools(component: &str) -> Result<(), Error> {
         .try_for_each(|tool| Tool::new(tool, component, NEEDS_APT).present())
 }
 
-/// Downloads `package` and unpacks it below `target`; returns its version.
-pub(super) async fn fetch(
-    state: &Path,
-    component: &str,
-    package: &str,
-    target: &Path,
-    progress: &(dyn Fn(Progress) + Send + Sync),
-) -> Result<String, Error> {
-    let archives = state.join("archives");
-    for dir in ["lists/partial", "cache/archives/partial", "log", "archives"] {
-        make_dir(&state.join(dir))?;
-    }
-    let apt = Apt { state, component };
-    if !apt.knows(package).await? {
-        progress(Progress::step("reading package lists"));
-        apt.update().await?;
-    }
-    progress(Progress::step("downloading"));
-    if apt.download(package, &archives).await.is_err() {
-        // Lists that are older than the archive name files it no longer has.
-        progress(Progress::step("reading package lists again"));
-        apt.update().await?;
-        progress(Progress::step("downloading"));
-        apt.download(package, &archives).await?;
-    }
-    let archive = newest(&archives, package).ok_or_else(|| Error::Io {
-        doing: "find the downloaded package in",
-        path: archives.clone(),
-        source: std::io::ErrorKind::NotFound.into(),
-    })?;
-    progress(Progress::step("unpacking"));
-    let dpkg = Tool::new("dpkg-deb", component, NEEDS_APT);
-    dpkg.run(|dpkg| dpkg.arg("--extract").arg(&archive).arg(target))
-        .await?;
-    let version = dpkg
-        .run(|dpkg| dpkg.arg("--field").arg(&archive).arg("Version"))
-        .await?;
-    // Unpacked, it is of no more use; a missing one is downloaded again.
-    let _ = std::fs::remove_file(&archive);
-    Ok(version.trim().to_owned())
-}
-
-struct Apt<'a> {
-    state: &'a Path,
+/// apt with a state of its own, held by one user at a time.
+pub(super) struct Apt<'a> {
+    state: PathBuf,
     component: &'a str,
+    progress: &'a (dyn Fn(Progress) + Send + Sync),
+    _turn: File,
 }
 
-impl Apt<'_> {
-    fn tool(&self, program: &'static str) -> Tool {
+impl<'a> Apt<'a> {
+    /// Waits for its turn and reads the package lists if they do not name `package` yet.
+    pub(super) async fn open(
+        cache: &Path,
+        component: &'a str,
+        package: &str,
+        progress: &'a (dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Self, Error> {
+        tools(component)?;
+        let state = cache.join("apt");
+        for dir in ["lists/partial", "cache/archives/partial", "log"] {
+            make_dir(&state.join(dir))?;
+        }
+        let turn = take_turn(state.join("turn")).await?;
+        let apt = Self {
+            state,
+            component,
+            progress,
+            _turn: turn,
+        };
+        let known = apt
+            .run("apt-cache", |apt| apt.arg("madison").arg(package))
+            .await?;
+        if known.trim().is_empty() {
+            apt.update().await?;
+        }
+        Ok(apt)
+    }
+
+    /// The packages that `package` needs, itself among them, as far as `wanted` says.
+    pub(super) async fn closure(
+        &self,
+        package: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, Error> {
+        const FLAGS: [&str; 7] = [
+            "--recurse",
+            "--no-recommends",
+            "--no-suggests",
+            "--no-conflicts",
+            "--no-breaks",
+            "--no-replaces",
+            "--no-enhances",
+        ];
+        let listing = self
+            .run("apt-cache", |apt| {
+                apt.arg("depends").args(FLAGS).arg(package)
+            })
+            .await?;
+        let mut names: Vec<String> = listing
+            .lines()
+            .filter(|name| wanted(name))
+            .map(str::to_owned)
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// Downloads packages and unpacks them below `target`; returns the version of the first.
+    pub(super) async fn unpack(&self, packages: &[String], target: &Path) -> Result<String, Error> {
+        let archives = self.state.join("archives");
+        remove_dir(&archives)?;
+        make_dir(&archives)?;
+        if self.download(packages, &archives).await.is_err() {
+            // Lists that are older than the archive name files it no longer has.
+            self.update().await?;
+            self.download(packages, &archives).await?;
+        }
+        (self.progress)(Progress::step("unpacking"));
+        let dpkg = Tool::new("dpkg-deb", self.component, NEEDS_APT);
+        let mut version = String::new();
+        for archive in std::fs::read_dir(&archives)
+            .map_err(|source| Error::Io {
+                doing: "read",
+                path: archives.clone(),
+                source,
+            })?
+            .flatten()
+            .map(|entry| entry.path())
+        {
+            dpkg.run(|dpkg| dpkg.arg("--extract").arg(&archive).arg(target))
+                .await?;
+            let fields = dpkg
+                .run(|dpkg| {
+                    dpkg.args(["--show", "--showformat", "${Package} ${Version}"])
+                        .arg(&archive)
+                })
+                .await?;
+            if let Some((name, its_version)) = fields.trim().split_once(' ')
+                && packages.first().is_some_and(|first| first == name)
+            {
+                its_version.clone_into(&mut version);
+            }
+        }
+        remove_dir(&archives)?;
+        Ok(version)
+    }
+
+    async fn update(&self) -> Result<(), Error> {
+        (self.progress)(Progress::step("reading package lists"));
+        self.run("apt-get", |apt| apt.arg("update")).await.map(drop)
+    }
+
+    async fn download(&self, packages: &[String], into: &Path) -> Result<(), Error> {
+        (self.progress)(Progress::step("downloading"));
+        self.run("apt-get", |apt| {
+            apt.arg("download").args(packages).current_dir(into)
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn run(
+        &self,
+        program: &str,
+        arguments: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<String, Error> {
         let at = |name: &str, dir: &str| format!("{name}={}", self.state.join(dir).display());
         Tool::new(program, self.component, NEEDS_APT)
             .leading("-o", at("Dir::State", ""))
@@ -74,38 +161,7 @@ impl Apt<'_> {
             .leading("-o", at("Dir::Log", "log"))
             // apt running as root would drop to a user who cannot write a directory of root's.
             .leading("-o", "APT::Sandbox::User=")
-    }
-
-    async fn update(&self) -> Result<(), Error> {
-        self.tool("apt-get")
-            .run(|apt| apt.arg("update"))
+            .run(arguments)
             .await
-            .map(drop)
     }
-
-    async fn download(&self, package: &str, into: &Path) -> Result<(), Error> {
-        self.tool("apt-get")
-            .run(|apt| apt.arg("download").arg(package).current_dir(into))
-            .await
-            .map(drop)
-    }
-
-    /// Whether the private lists have been read and name the package.
-    async fn knows(&self, package: &str) -> Result<bool, Error> {
-        let shown = self
-            .tool("apt-cache")
-            .run(|apt| apt.arg("madison").arg(package))
-            .await?;
-        Ok(!shown.trim().is_empty())
-    }
-}
-
-fn newest(archives: &Path, package: &str) -> Option<std::path::PathBuf> {
-    let prefix = format!("{package}_");
-    std::fs::read_dir(archives)
-        .ok()?
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
-        .max_by_key(|entry| entry.metadata().and_then(|file| file.modified()).ok())
-        .map(|entry| entry.path())
 }

@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Progress, expect_sha256, jdk::Jdk};
-use crate::{Error, layout::make_dir, tool::Tool};
+use super::{Progress, expect_sha256, jdk::Jdk, maven};
+use crate::{Error, layout::make_dir};
 
 /// A release and the oldest Java it runs on.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,15 +55,6 @@ pub(super) fn choose(jdks: &[Jdk]) -> Result<(&'static Release, Jdk), Error> {
     })
 }
 
-/// The Maven command.
-pub(super) fn maven() -> Tool {
-    Tool::new(
-        "mvn",
-        "elasticsearch",
-        "install Maven (Debian: apt install maven), then try again",
-    )
-}
-
 /// Downloads `release` by Maven and unpacks it into `target`.
 pub(super) async fn fetch(
     release: &Release,
@@ -76,17 +67,17 @@ pub(super) async fn fetch(
     make_dir(&archives)?;
     let archive = archives.join(format!("elasticsearch-{}.zip", release.version));
     if expect_sha256(&archive, release.sha256).is_err() {
+        let maven = maven::find_or_get(cache, progress).await?;
         progress(Progress::step("downloading 95 MB"));
         let artifact = format!(
             "org.elasticsearch.distribution.integ-test-zip:elasticsearch:{}:zip",
             release.version
         );
-        maven()
+        maven
             .run(|mvn| {
                 mvn.args([
                     "--batch-mode",
                     "--quiet",
-                    "--strict-checksums",
                     "dependency:copy",
                     "-Dmdep.overWriteReleases=true",
                 ])
