@@ -46,7 +46,12 @@ pub struct ServerArgs<P: Program> {
     pub shutdown_timeout: Duration,
 
     /// What to log, in `tracing` filter syntax: `info`, `warn,service=debug`
-    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "RUST_LOG",
+        default_value = "info,actix_server=warn"
+    )]
     pub log_level: String,
 
     #[arg(skip)]

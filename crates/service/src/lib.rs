@@ -16,5 +16,5 @@ pub use args::{Listen, Program, ServerArgs, ServerConfig, parse_duration};
 pub use problem::{Problem, json_config};
 pub use program::run;
 pub use readiness::{Condition, Readiness};
-pub use red::{Red, Route};
+pub use red::{DURATION_BUCKETS, Red, Route};
 pub use server::{Error, Server, Service, Shutdown, Stopped};

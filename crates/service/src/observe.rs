@@ -164,13 +164,14 @@ impl Observed {
         let Some(mut problem) = problem_for(response.response(), error, detail) else {
             return response.map_into_left_body();
         };
-        if let Some(Ok(methods)) = allow.map(HeaderValue::try_from) {
-            problem.headers_mut().insert(header::ALLOW, methods);
-        }
         for (name, value) in response.headers() {
             if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
                 problem.headers_mut().append(name.clone(), value.clone());
             }
+        }
+        // Last, and in place of one that actix has set.
+        if let Some(Ok(methods)) = allow.map(HeaderValue::try_from) {
+            problem.headers_mut().insert(header::ALLOW, methods);
         }
         response.into_response(problem).map_into_right_body()
     }
@@ -223,8 +224,23 @@ impl Observed {
                 user_agent.original = self.user_agent,
                 error.type = error,
             },
-            "request"
+            "{} {} {}",
+            self.method,
+            self.endpoint.route,
+            Outcome(status)
         );
+    }
+}
+
+/// How a request ended, for the message of its access line.
+struct Outcome(Option<i64>);
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(status) => write!(f, "{status}"),
+            None => f.write_str("aborted"),
+        }
     }
 }
 

@@ -10,8 +10,9 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
-/// Upper bounds in seconds. 0.25 is the threshold of the latency SLO and has to stay a bound.
-const BUCKETS: [f64; 11] = [
+/// Upper bounds of `{prefix}_http_request_duration_seconds`, in seconds. A latency SLO can only be asked for
+/// at one of them: `lab slo render` refuses any other threshold.
+pub const DURATION_BUCKETS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
@@ -123,7 +124,7 @@ impl Red {
                 name("http_request_duration_seconds"),
                 "Time from a request's head to its response's head, for requests that have a route.",
             )
-            .buckets(BUCKETS.to_vec()),
+            .buckets(DURATION_BUCKETS.to_vec()),
             &["method", "route", "status"],
         )?;
         registry.register(Box::new(durations.clone()))?;

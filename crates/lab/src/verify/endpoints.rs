@@ -1,8 +1,8 @@
 //! Where the parts of the stack are.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use anyhow::Context;
+use anyhow::bail;
 use serde::Deserialize;
 use stack::{Board, HOST, State, table};
 
@@ -23,19 +23,36 @@ pub(crate) struct Endpoints {
     /// whatever Prometheus has found counts.
     #[serde(skip)]
     pub(crate) expected_targets: Vec<(String, String)>,
+    /// Components of the lab that will not answer, and why.
+    #[serde(skip)]
+    out_of_order: BTreeMap<String, String>,
+}
+
+fn out_of_order(board: &Board) -> BTreeMap<String, String> {
+    let mut reasons = BTreeMap::new();
+    for component in table::COMPONENTS {
+        let reason = match board.get(component.name) {
+            None => "this lab was started without it".to_owned(),
+            Some(status) if matches!(status.state, State::Starting | State::Ready) => continue,
+            Some(status) => {
+                format!(
+                    "{} {}",
+                    status.state,
+                    status.detail.as_deref().unwrap_or_default()
+                )
+            }
+        };
+        reasons.insert(component.name.to_owned(), reason);
+    }
+    reasons
 }
 
 impl Endpoints {
     /// Those of a running lab.
     pub(crate) fn of(board: &Board) -> anyhow::Result<Self> {
-        let url = |name: &str| -> anyhow::Result<String> {
+        let url = |name: &str| {
             let port = board.get(name).and_then(|status| status.ports.get("http"));
-            let port = port.with_context(|| {
-                format!(
-                    "this lab was started without {name}, so there is nothing to verify it with"
-                )
-            })?;
-            Ok(format!("http://{HOST}:{port}"))
+            port.map_or_else(String::new, |port| format!("http://{HOST}:{port}"))
         };
         let mut expected_targets = Vec::new();
         let has_blackbox = board
@@ -54,8 +71,8 @@ impl Endpoints {
                 .filter(|_| has_blackbox)
             {
                 expected_targets.push((
-                    table::PROBE_JOB.to_owned(),
-                    format!("http://{HOST}:{port}{}", probe.path),
+                    probe.job().to_owned(),
+                    probe.target(&format!("{HOST}:{port}")),
                 ));
             }
             for scrape in component.scrape {
@@ -65,14 +82,26 @@ impl Endpoints {
             }
         }
         Ok(Self {
-            prometheus: url("prometheus")?,
-            alertmanager: url("alertmanager")?,
-            jaeger: url("jaeger")?,
-            elasticsearch: url("elasticsearch")?,
-            exporter: url("custom-flask-exporter")?,
-            flask_api: vec![url("flask-api-1")?, url("flask-api-2")?],
+            prometheus: url("prometheus"),
+            alertmanager: url("alertmanager"),
+            jaeger: url("jaeger"),
+            elasticsearch: url("elasticsearch"),
+            exporter: url("custom-flask-exporter"),
+            flask_api: vec![url("flask-api-1"), url("flask-api-2")],
             expected_targets,
+            out_of_order: out_of_order(board),
         })
+    }
+
+    /// Whether these components can answer at all; there is no use in waiting for one that has died.
+    pub(crate) fn need(&self, components: &[&str]) -> anyhow::Result<()> {
+        match components
+            .iter()
+            .find_map(|name| Some((name, self.out_of_order.get(*name)?)))
+        {
+            Some((name, reason)) => bail!("{name} does not run: {reason}"),
+            None => Ok(()),
+        }
     }
 
     /// Those that a file names.

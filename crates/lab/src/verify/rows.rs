@@ -26,10 +26,7 @@ pub(super) async fn check(endpoints: &Endpoints, layout: &Layout) -> Vec<Row> {
         },
         Err(fault) => return vec![row(0, "an HTTP client", Err(fault), "")],
     };
-    let sent = eventually(PATIENCE, async || {
-        check.probe.place_order(&endpoints.flask_api[0]).await
-    })
-    .await;
+    let sent = check.place_order().await;
     let sent = sent.as_ref();
     let (targets, dashboards, logs, traces, alerts, slo, exporter, oncall) = tokio::join!(
         check.targets(),
@@ -127,8 +124,18 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 }
 
 impl Check<'_> {
+    /// The request that is followed through logs and traces.
+    async fn place_order(&self) -> anyhow::Result<SentRequest> {
+        self.endpoints.need(&["flask-api-1", "payments"])?;
+        eventually(PATIENCE, async || {
+            self.probe.place_order(&self.endpoints.flask_api[0]).await
+        })
+        .await
+    }
+
     /// Row 1: every expected target is there and up, by name.
     async fn targets(&self) -> Seen {
+        self.endpoints.need(&["prometheus"])?;
         eventually(PATIENCE, async || {
             let url = format!("{}/api/v1/targets", self.endpoints.prometheus);
             let answer = self.probe.get(&url, &[("state", "active")]).await?;
@@ -185,6 +192,7 @@ impl Check<'_> {
 
     /// Row 3: the lines that verify's own request caused, found by its trace id.
     async fn logs(&self, sent: Result<&SentRequest, &anyhow::Error>) -> Seen {
+        self.endpoints.need(&["elasticsearch", "otelcol"])?;
         let sent =
             sent.map_err(|reason| anyhow::anyhow!("no order could be placed: {reason:#}"))?;
         let query = json!({ "size": 50, "sort": ["@timestamp"], "query": { "term": { "trace.id": sent.trace_id } } });
@@ -228,6 +236,7 @@ impl Check<'_> {
 
     /// Row 4: the trace of verify's own request, across processes and down to the database.
     async fn traces(&self, sent: Result<&SentRequest, &anyhow::Error>) -> Seen {
+        self.endpoints.need(&["jaeger"])?;
         let sent =
             sent.map_err(|reason| anyhow::anyhow!("no order could be placed: {reason:#}"))?;
         let url = format!("{}/api/traces/{}", self.endpoints.jaeger, sent.trace_id);
@@ -277,6 +286,7 @@ impl Check<'_> {
 
     /// Row 5: alerts reach people.
     async fn alerts(&self) -> Seen {
+        self.endpoints.need(&["alertmanager"])?;
         let status = self
             .probe
             .get(
@@ -302,6 +312,7 @@ impl Check<'_> {
 
     /// Row 6: the error budget is computed.
     async fn slo(&self) -> Seen {
+        self.endpoints.need(&["prometheus"])?;
         let url = format!("{}/api/v1/query", self.endpoints.prometheus);
         let answer = self
             .probe
@@ -317,6 +328,8 @@ impl Check<'_> {
     /// Row 7: the exporter's stock is the API's stock. Orders go on meanwhile, so the API is asked
     /// before and after: what did not change in between must be what the exporter said.
     async fn exporter(&self) -> Seen {
+        self.endpoints
+            .need(&["custom-flask-exporter", "prometheus"])?;
         let page_url = format!("{}/metrics", self.endpoints.exporter);
         eventually(PATIENCE, async || {
             let before = self.stock().await?;
