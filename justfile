@@ -33,6 +33,10 @@ lint:
 test *ARGS='--workspace':
     cargo test {{ ARGS }}
 
+# Change every threshold, operator and duration of the rules, and show that a test notices.
+mutate:
+    cargo test -p lab --test lab -- --ignored --exact rules::every_mutant_is_killed --nocapture
+
 # Licences, advisories, banned crates, sources; needs cargo-deny.
 deny *CHECKS:
     cargo deny check {{ CHECKS }}

@@ -11,6 +11,7 @@ mod down;
 mod install;
 mod place;
 mod programs;
+mod slo;
 mod status;
 mod up;
 mod verify;
@@ -60,6 +61,9 @@ enum Command {
     Install(install::Args),
     /// Prove the eight success metrics on the running lab, with evidence
     Verify(verify::Args),
+    /// Make Prometheus rules of service level objectives
+    #[command(subcommand)]
+    Slo(slo::Args),
     /// Run one of our own programs; the lab starts them so
     #[command(hide = true, subcommand)]
     Component(programs::Program),
@@ -78,6 +82,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Doctor(args) => doctor::doctor(place, &args),
         Command::Install(args) => install::install(place, &args),
         Command::Verify(args) => verify::verify(place, &args),
+        Command::Slo(args) => slo::slo(place, &args),
         Command::Component(program) => return program.run(),
     };
     result.unwrap_or_else(|error| {

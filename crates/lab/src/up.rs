@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
+use clap::ValueEnum;
 use stack::{Board, Component, HOST, Lab, Layout, State, Supervisor, table};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -26,19 +27,49 @@ pub(crate) struct Args {
     /// Return once everything runs; `lab down` ends it
     #[arg(long)]
     detach: bool,
+    /// How fast the time of the service level objectives passes
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
     /// Leave a component out; may be given several times
     #[arg(long, value_name = "COMPONENT")]
     without: Vec<String>,
 }
 
+/// How fast the time of the service level objectives passes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Profile {
+    /// Sixty times faster: a month's error budget and its alerts play out within a lesson
+    #[default]
+    Lab,
+    /// As it does everywhere else
+    RealTime,
+}
+
+impl Profile {
+    /// Rules in the place of the committed ones, which are those of real time.
+    fn slo_rules(self, layout: &Layout) -> anyhow::Result<Option<String>> {
+        match self {
+            Self::Lab => crate::slo::rules(layout, LAB_CLOCK).map(Some),
+            Self::RealTime => Ok(None),
+        }
+    }
+}
+
+/// At 60, an hour of an alert's window is a minute, and the month of a budget half a day.
+const LAB_CLOCK: u32 = 60;
+
 pub(crate) fn up(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
     let layout = place.layout()?;
     let components = chosen(&args.without)?;
+    let slo_rules = args.profile.slo_rules(&layout)?;
     if args.detach {
         return detach(place, args, &layout);
     }
     // Wrong ports and a busy directory are told before anything is started.
-    let supervisor = Supervisor::open(layout, place.ports()?, components)?;
+    let mut supervisor = Supervisor::open(layout, place.ports()?, components)?;
+    if let Some(rules) = slo_rules {
+        supervisor = supervisor.with_slo_rules(rules);
+    }
     crate::block_on(async {
         let (stop, force) = end_signals()?;
         let board = supervisor.board();
@@ -198,6 +229,12 @@ fn detach(place: &Place, args: &Args, layout: &Layout) -> anyhow::Result<ExitCod
         .arg("--port-offset")
         .arg(place.port_offset.to_string())
         .arg("up")
+        .args(
+            args.profile
+                .to_possible_value()
+                .iter()
+                .flat_map(|profile| ["--profile", profile.get_name()]),
+        )
         .args(args.without.iter().flat_map(|name| ["--without", name]))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self as thread_mpsc, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Client, Response, redirect, retry};
 use tokio::runtime::Handle;
@@ -17,9 +16,9 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::client_span::{ClientSpan, ClientSpans};
 use crate::metrics::Metrics;
 use crate::outcome::{End, Failure, Outcome};
-use crate::pacing::Schedule;
+use crate::pacing::{Schedule, Start};
 use crate::summary::{Paced, Recorder, Summary};
-use crate::traffic::{Shot, Traffic};
+use crate::traffic::{Shot, Traffic, numbered};
 
 /// Outcomes waiting to be counted; a task whose outcome does not fit waits, and holds its place in flight.
 const UNCOUNTED: usize = 1024;
@@ -61,7 +60,6 @@ pub async fn drive(
     metrics: Arc<Metrics>,
     mut stops: mpsc::UnboundedReceiver<()>,
 ) -> Result<Summary, reqwest::Error> {
-    let rate = plan.schedule.rate();
     let client = client()?;
     let (outcomes, mut counting) = mpsc::channel(UNCOUNTED);
     let (stop_pacing, stopped) = thread_mpsc::channel();
@@ -101,7 +99,7 @@ pub async fn drive(
     }
     let paced = pacing.await.expect("pacing does not panic");
     metrics.abandon(paced.planned - paced.dropped - heard);
-    Ok(recorder.finish(rate, paced, interrupted))
+    Ok(recorder.finish(paced, interrupted))
 }
 
 fn client() -> Result<Client, reqwest::Error> {
@@ -128,8 +126,6 @@ fn fire(
 ) -> Paced {
     let runtime = Handle::current();
     let places = Arc::new(Semaphore::new(plan.max_in_flight));
-    // Not the traffic's own sequence, or the choice would follow what is sent.
-    let mut choice = StdRng::seed_from_u64(plan.seed.wrapping_add(1));
     let spans = ClientSpans::from_environment();
     let sender = Arc::new(Sender {
         client,
@@ -138,48 +134,65 @@ fn fire(
         metrics: Arc::clone(metrics),
     });
     let mut dropped = 0;
-    let mut turn = 0;
-    let planned = keep(&plan.schedule, begin, stopped, |intended| {
+    let mut starts = plan.schedule.starts();
+    let planned = keep(&mut starts, begin, stopped, |start, intended| {
+        metrics.wanted_rate.set(plan.schedule.rate_at(start.due));
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             dropped += 1;
             metrics.dropped.inc();
             return;
         };
-        let shot = plan.traffic.shot(turn);
-        turn = turn.wrapping_add(1);
-        let span = choice
-            .random_bool(plan.trace_ratio)
-            .then(|| spans.start(&shot));
+        // From the number of the start in the whole plan, so that each shard makes its part of the same requests.
+        let shot = plan.traffic.shot(start.number);
+        let span = is_traced(plan.trace_ratio, plan.seed, start.number).then(|| spans.start(&shot));
         let sender = Arc::clone(&sender);
         runtime.spawn(async move {
             sender.send(shot, span, intended).await;
             drop(place);
         });
     });
-    Paced { planned, dropped }
+    let span = starts.span();
+    Paced {
+        planned,
+        dropped,
+        span,
+        wanted_rate: plan.schedule.constant_rate().unwrap_or_else(|| {
+            if span.is_zero() {
+                0.0
+            } else {
+                (planned as f64 / span.as_secs_f64() * 1e3).round() / 1e3
+            }
+        }),
+    }
 }
 
-/// Calls `start` for each start of the schedule with the time it was due, until the schedule ends or `stopped`
-/// hears something (or nobody is left to say it). Returns the number of calls.
+/// Whether the request of a start belongs to the `ratio` that is traced.
+fn is_traced(ratio: f64, seed: u64, start: u64) -> bool {
+    // Not the sequence that decides what is sent, or the choice would follow it.
+    ratio >= 1.0 || (ratio > 0.0 && numbered(seed.wrapping_add(1), start).random_bool(ratio))
+}
+
+/// Calls `start` for each of `starts` with the time it was due, until they end or `stopped` hears something (or nobody
+/// is left to say it). Returns the number of calls.
 ///
 /// A start that is late is still made, at once, with the time it was *due*: nothing is skipped and the grid
 /// does not move.
 fn keep(
-    schedule: &Schedule,
+    starts: impl Iterator<Item = Start>,
     begin: Instant,
     stopped: &thread_mpsc::Receiver<()>,
-    mut start: impl FnMut(Instant),
+    mut make: impl FnMut(Start, Instant),
 ) -> u64 {
-    let mut n = 0;
-    while let Some(due) = schedule.due(n) {
-        let due = begin + due;
+    let mut made = 0;
+    for start in starts {
+        let due = begin + start.due;
         match stopped.recv_timeout(due.saturating_duration_since(Instant::now())) {
-            Err(RecvTimeoutError::Timeout) => start(due),
+            Err(RecvTimeoutError::Timeout) => make(start, due),
             Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
         }
-        n += 1;
+        made += 1;
     }
-    n
+    made
 }
 
 /// Sends requests and reports what became of them.
@@ -300,7 +313,7 @@ mod tests {
         let begin = Instant::now();
         let resume = begin + Duration::from_millis(50);
         let mut starts = Vec::new();
-        keep(&schedule, begin, &stopped, |due| {
+        keep(schedule.starts(), begin, &stopped, |_, due| {
             // The tenth start holds everything up until the fiftieth is due.
             while starts.len() == 10 && Instant::now() < resume {
                 std::hint::spin_loop();
@@ -323,12 +336,17 @@ mod tests {
     fn a_stop_ends_an_endless_schedule() {
         let (stop, stopped) = thread_mpsc::channel();
         let mut starts = 0;
-        let planned = keep(&schedule("100000", None), Instant::now(), &stopped, |_| {
-            starts += 1;
-            if starts == 20 {
-                stop.send(()).expect("it listens");
-            }
-        });
+        let planned = keep(
+            schedule("100000", None).starts(),
+            Instant::now(),
+            &stopped,
+            |_, _| {
+                starts += 1;
+                if starts == 20 {
+                    stop.send(()).expect("it listens");
+                }
+            },
+        );
         assert_eq!((starts, planned), (20, 20));
     }
 
@@ -337,10 +355,10 @@ mod tests {
         let (stop, stopped) = thread_mpsc::channel();
         // The second start is due in eleven days.
         let planned = keep(
-            &schedule("0.000001", None),
+            schedule("0.000001", None).starts(),
             Instant::now(),
             &stopped,
-            |_| {
+            |_, _| {
                 stop.send(()).expect("it listens");
             },
         );
@@ -352,7 +370,12 @@ mod tests {
         let (stop, stopped) = thread_mpsc::channel::<()>();
         drop(stop);
         assert_eq!(
-            keep(&schedule("1", None), Instant::now(), &stopped, |_| ()),
+            keep(
+                schedule("1", None).starts(),
+                Instant::now(),
+                &stopped,
+                |_, _| ()
+            ),
             0
         );
     }

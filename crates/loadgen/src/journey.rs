@@ -3,14 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::mpsc;
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::traffic::{NewOrder, Shot};
+use crate::traffic::{NewOrder, Shot, numbered, turn};
 
 /// Products that the demo shop starts with.
 const PRODUCTS: std::ops::RangeInclusive<u64> = 1..=12;
@@ -47,7 +46,7 @@ enum Step {
 #[derive(Debug)]
 pub struct Shop {
     replicas: Vec<Replica>,
-    rng: StdRng,
+    seed: u64,
     placed: Placed,
     news: mpsc::Receiver<(usize, u64)>,
 }
@@ -98,7 +97,7 @@ impl Shop {
                     orders: VecDeque::new(),
                 })
                 .collect(),
-            rng: StdRng::seed_from_u64(seed),
+            seed,
             placed: Placed {
                 news: sender,
                 replica: 0,
@@ -107,8 +106,8 @@ impl Shop {
         }
     }
 
-    /// The next request; replicas take turns.
-    pub fn shot(&mut self, turn: usize) -> Shot {
+    /// The request for the start with this number; replicas take turns.
+    pub fn shot(&mut self, number: u64) -> Shot {
         while let Ok((replica, order)) = self.news.try_recv() {
             let orders = &mut self.replicas[replica].orders;
             if orders.len() == REMEMBERED {
@@ -116,15 +115,14 @@ impl Shop {
             }
             orders.push_back(order);
         }
-        let replica = turn % self.replicas.len();
-        let step = self.step();
-        self.request(step, replica)
+        let replica = turn(number, self.replicas.len());
+        let mut rng = numbered(self.seed, number);
+        let step = Self::step(&mut rng);
+        self.request(step, replica, &mut rng)
     }
 
-    fn step(&mut self) -> Step {
-        let mut ticket = self
-            .rng
-            .random_range(0..MIX.iter().map(|(_, weight)| weight).sum());
+    fn step(rng: &mut impl RngExt) -> Step {
+        let mut ticket = rng.random_range(0..MIX.iter().map(|(_, weight)| weight).sum());
         for (step, weight) in MIX {
             if ticket < weight {
                 return step;
@@ -134,12 +132,9 @@ impl Shop {
         unreachable!("the ticket is below the sum of the weights")
     }
 
-    fn request(&mut self, step: Step, index: usize) -> Shot {
+    fn request(&mut self, step: Step, index: usize, rng: &mut impl RngExt) -> Shot {
         let Self {
-            replicas,
-            rng,
-            placed,
-            ..
+            replicas, placed, ..
         } = self;
         let replica = &mut replicas[index];
         let get = |path: &str, template| Shot {
@@ -272,7 +267,7 @@ mod tests {
         let mut follow_ups = 0;
         for turn in 0..2000 {
             let shot = shop.shot(turn);
-            let replica = turn % 2;
+            let replica = (turn % 2) as usize;
             assert_eq!(shot.url.host_str(), Some(["a", "b"][replica]));
             assert!(
                 shot.url

@@ -1,12 +1,12 @@
 //! An open-loop load generator.
 //!
-//! Work arrives at a constant rate whether or not the server keeps up, as customers do. A
+//! Work arrives at its own pace whether or not the server keeps up, as customers do. A
 //! request's latency counts from the moment the schedule *wanted* it sent, so a stall shows in every
 //! request that it held up (Gil Tene's "coordinated omission" has nothing to omit).
 //!
-//! The parts, in the order a request meets them: [`pacing`] says when, [`traffic`] and [`journey`] what,
+//! The parts, in the order a request meets them: [`pace`] and [`pacing`] say when, [`traffic`] and [`journey`] what,
 //! [`engine`] sends, [`client_span`] traces, [`outcome`] is what became of it, [`metrics`] and
-//! [`summary`] count it.
+//! [`summary`] count it, [`threshold`] judges it and [`compare`] compares it.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -14,38 +14,53 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
 use telemetry::{LogOutput, Options};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 pub mod cli;
 pub mod client_span;
+pub mod compare;
+pub mod curve;
 pub mod engine;
+pub mod html;
 pub mod journey;
 pub mod metrics;
 pub mod outcome;
+pub mod pace;
 pub mod pacing;
 mod progress;
 pub mod report;
 pub mod summary;
+pub mod threshold;
+pub mod timeline;
+pub mod times;
 pub mod traffic;
 
 pub use cli::Args;
-use cli::{CannotStart, Command, JsonOutput, RunArgs};
+use cli::{CannotStart, Command, CompareArgs, MergeArgs, Output, RunArgs, read_result};
 use metrics::{Endpoint, Metrics};
 use progress::{Progress, note};
 use summary::Summary;
+use threshold::Threshold;
 
 /// How long spans may take to leave at the end.
 const FLUSH: Duration = Duration::from_secs(3);
 /// Descriptors beside the connections in flight: listeners, the runtime's own, connections kept for reuse.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// Does what the command line asks for; 0 when there is a result, 2 when something given is wrong.
+/// Does what the command line asks for; 0 when all is well, 1 when a threshold fails or B is worse than A, 2 when
+/// something given is wrong.
 pub fn run(args: Args) -> ExitCode {
-    let Command::Run(args) = args.command;
-    match run_load(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+    let good = match &args.command {
+        Command::Run(args) => run_load(args),
+        Command::Merge(args) => merge(args),
+        Command::Compare(args) => compare_results(args),
+    };
+    match good {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(error) => {
             note(&error.to_string());
             ExitCode::from(2)
@@ -53,9 +68,46 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-fn run_load(args: &RunArgs) -> Result<(), CannotStart> {
+fn merge(args: &MergeArgs) -> Result<bool, CannotStart> {
+    let parts = args
+        .files
+        .iter()
+        .map(|file| read_result(file))
+        .collect::<Result<Vec<_>, _>>()?;
+    let json = args.json.as_deref().map(Output::json).transpose()?;
+    let html = args.html.as_deref().map(Output::html).transpose()?;
+    let mut sum = Summary::merged(parts).expect("one file at least is required");
+    judge(&mut sum, &args.thresholds);
+    deliver_page(&sum, html)?;
+    deliver(&sum, &report::text(&sum), json)?;
+    Ok(sum.is_good())
+}
+
+fn compare_results(args: &CompareArgs) -> Result<bool, CannotStart> {
+    let (a, b) = (read_result(&args.a)?, read_result(&args.b)?);
+    let json = args.json.as_deref().map(Output::json).transpose()?;
+    let names = [&args.a, &args.b].map(|path| path.display().to_string());
+    let answer = compare::compare((&names[0], &a), (&names[1], &b), &args.question())?;
+    for (name, summary) in names.iter().zip([&a, &b]) {
+        if let Some(because) = &summary.limited_because {
+            note(&format!("{name} is no measure of the server: {because}"));
+        }
+    }
+    deliver(&answer, &compare::text(&answer), json)?;
+    Ok(!answer.worse)
+}
+
+fn judge(summary: &mut Summary, thresholds: &[Threshold]) {
+    summary.thresholds = thresholds
+        .iter()
+        .map(|threshold| threshold.check(summary))
+        .collect();
+}
+
+fn run_load(args: &RunArgs) -> Result<bool, CannotStart> {
     let plan = args.plan()?;
-    let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
+    let json = args.json.as_deref().map(Output::json).transpose()?;
+    let html = args.html.as_deref().map(Output::html).transpose()?;
     let endpoint = args
         .metrics_listen
         .map(|address| {
@@ -70,7 +122,7 @@ fn run_load(args: &RunArgs) -> Result<(), CannotStart> {
         log_filter: args.log.clone(),
         log_output: LogOutput::Stderr,
     })?;
-    let metrics = Arc::new(Metrics::new(args.rate.per_second()));
+    let metrics = Arc::new(Metrics::new(plan.schedule.rate_at(Duration::ZERO)));
     telemetry.register(metrics.registry())?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -81,7 +133,11 @@ fn run_load(args: &RunArgs) -> Result<(), CannotStart> {
     runtime.shutdown_background();
     // It warns of spans that could not be delivered; the result stands without them.
     telemetry.shutdown(FLUSH);
-    deliver(&result?, json)
+    let mut summary = result?;
+    judge(&mut summary, &args.thresholds);
+    deliver_page(&summary, html)?;
+    deliver(&summary, &report::text(&summary), json)?;
+    Ok(summary.is_good())
 }
 
 async fn load(
@@ -92,12 +148,12 @@ async fn load(
 ) -> Result<Summary, CannotStart> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    announce(args, endpoint.as_ref())?;
+    announce(args, &plan, endpoint.as_ref())?;
     if let Some(endpoint) = endpoint {
         endpoint.serve(metrics.registry().clone())?;
     }
 
-    let progress = Progress::new(plan.schedule.starts());
+    let progress = Progress::new(plan.schedule.expected());
     let mut ticks = tokio::time::interval(progress.interval());
     ticks.tick().await;
     let (stop, stops) = mpsc::unbounded_channel();
@@ -123,15 +179,24 @@ fn stop_once_more(stop: &mpsc::UnboundedSender<()>, metrics: &Metrics) {
     let _ = stop.send(());
 }
 
-fn announce(args: &RunArgs, endpoint: Option<&Endpoint>) -> Result<(), CannotStart> {
+fn announce(
+    args: &RunArgs,
+    plan: &engine::Plan,
+    endpoint: Option<&Endpoint>,
+) -> Result<(), CannotStart> {
     let urls: Vec<_> = args.urls.iter().map(|url| url.as_str()).collect();
-    let length = args.length.map_or_else(
+    let length = plan.schedule.length().map_or_else(
         || "until stopped".to_owned(),
         |length| format!("for {length:?}"),
     );
+    let pace = args.pace();
+    let shard = if args.shard.is_part() {
+        format!(", shard {}", args.shard)
+    } else {
+        String::new()
+    };
     note(&format!(
-        "{} requests per second to {} {length}",
-        args.rate,
+        "{pace} requests per second to {} {length}{shard}",
         urls.join(" ")
     ));
     if let Some(endpoint) = endpoint {
@@ -141,7 +206,7 @@ fn announce(args: &RunArgs, endpoint: Option<&Endpoint>) -> Result<(), CannotSta
         ));
     }
     tracing::info!(
-        rate = args.rate.per_second(),
+        pace = pace.to_string(),
         targets = urls.join(" "),
         "load starts"
     );
@@ -165,15 +230,20 @@ fn allow_descriptors(connections: u64) {
     }
 }
 
-fn deliver(summary: &Summary, json: Option<JsonOutput>) -> Result<(), CannotStart> {
-    let mut people: Box<dyn io::Write> = if matches!(json, Some(JsonOutput::Stdout)) {
+fn deliver_page(summary: &Summary, html: Option<Output>) -> Result<(), CannotStart> {
+    html.map_or(Ok(()), |html| html.write(&html::page(summary)))
+}
+
+/// Writes a result for programs, if they want it, and for people.
+fn deliver(result: &impl Serialize, text: &str, json: Option<Output>) -> Result<(), CannotStart> {
+    let mut people: Box<dyn io::Write> = if matches!(json, Some(Output::Stdout)) {
         Box::new(io::stderr())
     } else {
         Box::new(io::stdout())
     };
     // The file first: it must not be lost because the reader of standard output has gone.
     if let Some(json) = json {
-        json.write(&serde_json::to_string_pretty(summary).map_err(io::Error::from)?)?;
+        json.write(&serde_json::to_string_pretty(result).map_err(io::Error::from)?)?;
     }
-    Ok(people.write_all(report::text(summary).as_bytes())?)
+    Ok(people.write_all(text.as_bytes())?)
 }

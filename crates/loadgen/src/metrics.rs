@@ -30,7 +30,8 @@ pub struct Metrics {
     pub dropped: IntCounter,
     /// Requests in flight.
     pub in_flight: IntGauge,
-    wanted_rate: Gauge,
+    /// The rate wanted at the moment.
+    pub wanted_rate: Gauge,
     responses: [IntCounter; STATUS_CLASSES.len()],
     errors: [IntCounter; Failure::ALL.len()],
     timeouts: IntCounter,
@@ -39,7 +40,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Fresh metrics for a run that wants `wanted_rate` requests per second.
+    /// Fresh metrics for a run that wants `wanted_rate` requests per second to begin with.
     pub fn new(wanted_rate: f64) -> Self {
         let registry = Registry::new();
         let counter = |name, help| register(&registry, IntCounter::new(name, help));
@@ -77,7 +78,10 @@ impl Metrics {
             ),
             wanted_rate: register(
                 &registry,
-                Gauge::new("loadgen_wanted_rate", "Requests per second asked for."),
+                Gauge::new(
+                    "loadgen_wanted_rate",
+                    "Requests per second asked for at the moment.",
+                ),
             ),
             responses: STATUS_CLASSES.map(|class| responses.with_label_values(&[class])),
             errors: Failure::ALL.map(|failure| errors.with_label_values(&[failure.name()])),

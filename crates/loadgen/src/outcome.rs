@@ -87,6 +87,14 @@ impl Outcome {
         self.started.saturating_duration_since(self.intended)
     }
 
+    /// Whether the server owes something: no whole answer, no answer in time, or a status of 500 or more.
+    pub fn is_error(&self) -> bool {
+        match &self.end {
+            End::Answered(status) => status_class(*status) == STATUS_CLASSES.len() - 1,
+            End::TimedOut | End::Failed(..) => true,
+        }
+    }
+
     /// Whether its times say how long the server takes. A refused connection answers in no time and would
     /// flatter; a request that ran out of time waited at least that long, and leaving it out would too.
     pub fn is_timed(&self) -> bool {

@@ -7,11 +7,17 @@ use crate::summary::{Percentiles, Summary};
 /// The result as text: counts, percentiles, what to make of them. Ends in a line break.
 pub fn text(summary: &Summary) -> String {
     let mut sections = vec![counts(summary), percentiles(summary)];
+    if summary.routes.len() > 1 {
+        sections.push(routes(summary));
+    }
     if !summary.errors.is_empty() {
         sections.push(errors(summary));
     }
     if !summary.slowest.is_empty() {
         sections.push(slowest(summary));
+    }
+    if !summary.thresholds.is_empty() {
+        sections.push(thresholds(summary));
     }
     sections.push(verdict(summary));
     sections.join("\n\n") + "\n"
@@ -63,13 +69,54 @@ fn counts(summary: &Summary) -> String {
     table.trim_fmt()
 }
 
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
+}
+
+fn routes(summary: &Summary) -> String {
+    let mut table = table();
+    table.set_header(vec!["routes, ms", "sent", "errors", "p50", "p99", "max"]);
+    for (name, route) in &summary.routes {
+        let of = &route.latency_ms;
+        let mut row = vec![
+            name.clone(),
+            route.sent.to_string(),
+            route.errors.to_string(),
+        ];
+        row.extend([of.p50, of.p99, of.max].map(number));
+        table.add_row(row);
+    }
+    right(&mut table, 1..=5);
+    table.trim_fmt()
+}
+
+fn thresholds(summary: &Summary) -> String {
+    let mut table = table();
+    table.set_header(vec!["thresholds", "", "measured"]);
+    for checked in &summary.thresholds {
+        table.add_row(vec![
+            checked.threshold.clone(),
+            if checked.ok { "good" } else { "FAILED" }.to_owned(),
+            checked
+                .value
+                .map_or_else(|| "nothing".to_owned(), |value| format!("{value:.6}")),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+fn right(table: &mut Table, columns: std::ops::RangeInclusive<usize>) {
+    for column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
 fn percentiles(summary: &Summary) -> String {
     let mut table = table();
     table.set_header(vec!["ms", "p50", "p90", "p99", "p99.9", "max", ""]);
     let mut row = |name: &str, of: &Percentiles, meaning: &str| {
-        let number = |value: Option<f64>| {
-            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
-        };
         let numbers = [of.p50, of.p90, of.p99, of.p99_9, of.max].map(number);
         table.add_row(
             [
@@ -83,11 +130,7 @@ fn percentiles(summary: &Summary) -> String {
     row("latency", &summary.latency_ms, "intended start to end");
     row("service", &summary.service_ms, "actual start to end");
     row("lateness", &summary.lateness_ms, "intended to actual start");
-    for column in 1..=5 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    right(&mut table, 1..=5);
     table.trim_fmt()
 }
 

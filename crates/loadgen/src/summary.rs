@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::{End, Failure, Outcome, STATUS_CLASSES, status_class};
-use crate::pacing::Rate;
+use crate::threshold::Checked;
+use crate::timeline::Timeline;
+use crate::times::Times;
 
 /// How many of the slowest requests are kept.
 const SLOWEST: usize = 10;
-/// The longest time that is told apart, a day in nanoseconds; a longer one counts as a day. Given from the
-/// start, because `saturating_record` would otherwise cut values off instead of growing the histogram.
-const LONGEST_NANOS: u64 = 24 * 3600 * 1_000_000_000;
+/// Significant digits of times.
+const DIGITS: u8 = 3;
+/// As many routes are told apart; what further ones get is counted as [`OTHER_ROUTES`].
+const ROUTES: usize = 100;
+/// The name of routes beyond the first [`ROUTES`].
+const OTHER_ROUTES: &str = "other routes";
 /// Lateness below this never makes the generator the limit: a busy machine's timers are that coarse.
 const LATENESS_FLOOR_MS: f64 = 10.0;
 
@@ -22,7 +26,7 @@ const LATENESS_FLOOR_MS: f64 = 10.0;
 /// `sent = received + failed + timed_out` and `planned = sent + dropped`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// The rate asked for.
+    /// The rate asked for, on average where it changes.
     pub wanted_rate: f64,
     /// Requests sent, over the time they were planned to take or, if that is longer, took to send.
     pub achieved_rate: f64,
@@ -58,6 +62,59 @@ pub struct Summary {
     pub errors: BTreeMap<String, Errors>,
     /// The slowest requests whose traces are recorded, slowest first.
     pub slowest: Vec<Slow>,
+    /// What came of each route, by method and route.
+    pub routes: BTreeMap<String, Route>,
+    /// What it was to come up to, and whether it did.
+    pub thresholds: Vec<Checked>,
+    /// All times, for the tools of HdrHistogram.
+    pub histograms: Histograms,
+    /// How it went from beginning to end.
+    pub timeline: Timeline,
+}
+
+/// All times of a run, in nanoseconds: HdrHistograms with three significant digits, compressed V2 form in base64.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Histograms {
+    /// Behind `latency_ms`.
+    pub latency: Times,
+    /// Behind `service_ms`.
+    pub service: Times,
+    /// Behind `lateness_ms`.
+    pub lateness: Times,
+}
+
+/// What came of one route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// Requests sent of which was heard.
+    pub sent: u64,
+    /// Those that failed or timed out.
+    pub errors: u64,
+    /// End − intended start, of answers and time-outs.
+    pub latency_ms: Percentiles,
+    /// Behind `latency_ms`: an HdrHistogram.
+    pub latency: Times,
+}
+
+impl Default for Histograms {
+    fn default() -> Self {
+        Self {
+            latency: Times::new(DIGITS),
+            service: Times::new(DIGITS),
+            lateness: Times::new(DIGITS),
+        }
+    }
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            sent: 0,
+            errors: 0,
+            latency_ms: Percentiles::default(),
+            latency: Times::new(DIGITS),
+        }
+    }
 }
 
 /// Percentiles, in milliseconds; `null` when nothing was measured.
@@ -104,9 +161,9 @@ pub struct Slow {
 #[derive(Debug)]
 pub struct Recorder {
     begin: Instant,
-    latency: Histogram<u64>,
-    service: Histogram<u64>,
-    lateness: Histogram<u64>,
+    histograms: Histograms,
+    timeline: Timeline,
+    routes: BTreeMap<String, Route>,
     outcomes: u64,
     status: [u64; STATUS_CLASSES.len()],
     timed_out: u64,
@@ -117,26 +174,26 @@ pub struct Recorder {
 }
 
 /// What pacing knows at the end of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Paced {
     /// Starts that came due.
     pub planned: u64,
     /// Starts given up because too many requests were in flight.
     pub dropped: u64,
+    /// The time that the starts which came due were planned to take.
+    pub span: Duration,
+    /// The rate wanted, on average where it changes.
+    pub wanted_rate: f64,
 }
 
 impl Recorder {
     /// For a run whose first start is due at `begin`.
     pub fn new(begin: Instant) -> Self {
-        let histogram = || {
-            Histogram::new_with_max(LONGEST_NANOS, 3)
-                .expect("the bounds and the precision are valid")
-        };
         Self {
             begin,
-            latency: histogram(),
-            service: histogram(),
-            lateness: histogram(),
+            histograms: Histograms::default(),
+            timeline: Timeline::default(),
+            routes: BTreeMap::new(),
             outcomes: 0,
             status: [0; STATUS_CLASSES.len()],
             timed_out: 0,
@@ -152,11 +209,18 @@ impl Recorder {
         self.outcomes += 1;
         self.last_start = self.last_start.max(outcome.started);
         self.last_end = self.last_end.max(outcome.ended);
-        self.lateness.saturating_record(nanos(outcome.lateness()));
+        self.histograms.lateness.record(outcome.lateness());
+        let due = outcome.intended.saturating_duration_since(self.begin);
+        self.timeline.record(due, &outcome);
+        let errors = u64::from(outcome.is_error());
+        let route = self.route(&outcome);
+        route.sent += 1;
+        route.errors += errors;
         if outcome.is_timed() {
-            // Never `record_correct`: the intended start has corrected for omission already.
-            self.latency.saturating_record(nanos(outcome.latency()));
-            self.service.saturating_record(nanos(outcome.service()));
+            // Never corrected for omission: the intended start has done so already.
+            route.latency.record(outcome.latency());
+            self.histograms.latency.record(outcome.latency());
+            self.histograms.service.record(outcome.service());
         }
         match &outcome.end {
             End::Answered(status) => self.status[status_class(*status)] += 1,
@@ -176,6 +240,14 @@ impl Recorder {
         }
     }
 
+    fn route(&mut self, outcome: &Outcome) -> &mut Route {
+        let mut name = format!("{} {}", outcome.method, outcome.route);
+        if self.routes.len() >= ROUTES && !self.routes.contains_key(&name) {
+            name = OTHER_ROUTES.to_owned();
+        }
+        self.routes.entry(name).or_default()
+    }
+
     fn keep_if_slow(&mut self, outcome: Outcome) {
         let latency = outcome.latency();
         let place = self
@@ -188,7 +260,7 @@ impl Recorder {
     }
 
     /// The result of the run. Requests that were sent and of which nothing was heard count as abandoned.
-    pub fn finish(mut self, rate: Rate, paced: Paced, interrupted: bool) -> Summary {
+    pub fn finish(mut self, paced: Paced, interrupted: bool) -> Summary {
         let sent = paced.planned - paced.dropped;
         let abandoned = sent.saturating_sub(self.outcomes);
         if abandoned > 0 {
@@ -204,11 +276,14 @@ impl Recorder {
         let server_errors = self.status[STATUS_CLASSES.len() - 1];
         let answers: u64 = self.status.iter().sum();
         let transport_errors: u64 = self.errors.values().map(|errors| errors.count).sum();
-        let window = rate.due(paced.planned).max(self.last_start - self.begin);
-        let (latency_ms, lateness_ms) = (percentiles(&self.latency), percentiles(&self.lateness));
+        let window = paced.span.max(self.last_start - self.begin);
+        let (latency_ms, lateness_ms) = (
+            percentiles(&self.histograms.latency),
+            percentiles(&self.histograms.lateness),
+        );
         let limited_because = limit(paced.dropped, &latency_ms, &lateness_ms);
         Summary {
-            wanted_rate: rate.per_second(),
+            wanted_rate: paced.wanted_rate,
             achieved_rate: if window.is_zero() {
                 0.0
             } else {
@@ -221,7 +296,7 @@ impl Recorder {
             timed_out: self.timed_out,
             dropped: paced.dropped,
             latency_ms,
-            service_ms: percentiles(&self.service),
+            service_ms: percentiles(&self.histograms.service),
             lateness_ms,
             limited_by_generator: limited_because.is_some(),
             limited_because,
@@ -238,15 +313,95 @@ impl Recorder {
                 .map(|(failure, errors)| (failure.name().to_owned(), errors))
                 .collect(),
             slowest: self.slowest.iter().filter_map(slow).collect(),
+            routes: self
+                .routes
+                .into_iter()
+                .map(|(name, mut route)| {
+                    route.latency_ms = percentiles(&route.latency);
+                    (name, route)
+                })
+                .collect(),
+            thresholds: Vec::new(),
+            histograms: self.histograms,
+            timeline: self.timeline,
         }
+    }
+}
+
+impl Summary {
+    /// Adds up what several generators came to that ran at the same time: the shards of one plan, for example.
+    ///
+    /// Nothing is left to say of percentiles or thresholds but what the sum says; those of the parts are not
+    /// looked at.
+    pub fn merged(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut parts = parts.into_iter();
+        let mut sum = parts.next()?;
+        for part in parts {
+            sum.add(part);
+        }
+        sum.latency_ms = percentiles(&sum.histograms.latency);
+        sum.service_ms = percentiles(&sum.histograms.service);
+        sum.lateness_ms = percentiles(&sum.histograms.lateness);
+        for route in sum.routes.values_mut() {
+            route.latency_ms = percentiles(&route.latency);
+        }
+        sum.slowest
+            .sort_by(|a, b| b.latency_ms.total_cmp(&a.latency_ms));
+        sum.slowest.truncate(SLOWEST);
+        // One late generator of many does not show in the sum's lateness, and yet in its latency.
+        sum.limited_because =
+            limit(sum.dropped, &sum.latency_ms, &sum.lateness_ms).or(sum.limited_because);
+        sum.limited_by_generator = sum.limited_because.is_some();
+        sum.thresholds.clear();
+        Some(sum)
+    }
+
+    fn add(&mut self, part: Self) {
+        self.wanted_rate = rounded(self.wanted_rate + part.wanted_rate);
+        self.achieved_rate = rounded(self.achieved_rate + part.achieved_rate);
+        self.planned += part.planned;
+        self.sent += part.sent;
+        self.received += part.received;
+        self.failed += part.failed;
+        self.timed_out += part.timed_out;
+        self.dropped += part.dropped;
+        self.limited_because = self.limited_because.take().or(part.limited_because);
+        self.interrupted |= part.interrupted;
+        self.elapsed_seconds = self.elapsed_seconds.max(part.elapsed_seconds);
+        for (class, count) in part.status {
+            *self.status.entry(class).or_default() += count;
+        }
+        for (kind, errors) in part.errors {
+            let sum = self.errors.entry(kind).or_default();
+            sum.count += errors.count;
+            if sum.example.is_empty() {
+                sum.example = errors.example;
+            }
+        }
+        self.slowest.extend(part.slowest);
+        for (name, route) in part.routes {
+            let sum = self.routes.entry(name).or_default();
+            sum.sent += route.sent;
+            sum.errors += route.errors;
+            sum.latency.add(&route.latency);
+        }
+        self.histograms.latency.add(&part.histograms.latency);
+        self.histograms.service.add(&part.histograms.service);
+        self.histograms.lateness.add(&part.histograms.lateness);
+        self.timeline.add(&part.timeline);
+    }
+
+    /// Whether it comes up to all of its thresholds.
+    pub fn is_good(&self) -> bool {
+        self.thresholds.iter().all(|threshold| threshold.ok)
     }
 }
 
 fn slow(outcome: &Outcome) -> Option<Slow> {
     Some(Slow {
         trace_id: outcome.trace?.to_string(),
-        latency_ms: millis(nanos(outcome.latency())),
-        service_ms: millis(nanos(outcome.service())),
+        latency_ms: millis(outcome.latency()),
+        service_ms: millis(outcome.service()),
         request: format!("{} {}", outcome.method, outcome.route),
         outcome: match &outcome.end {
             End::Answered(status) => status.as_u16().to_string(),
@@ -275,9 +430,8 @@ fn limit(dropped: u64, latency: &Percentiles, lateness: &Percentiles) -> Option<
     })
 }
 
-fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
-    let at =
-        |quantile| (!histogram.is_empty()).then(|| millis(histogram.value_at_quantile(quantile)));
+fn percentiles(times: &Times) -> Percentiles {
+    let at = |share| times.quantile_ms(share).map(rounded);
     Percentiles {
         p50: at(0.5),
         p90: at(0.9),
@@ -287,12 +441,8 @@ fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn millis(nanos: u64) -> f64 {
-    rounded(nanos as f64 / 1e6)
+fn millis(duration: Duration) -> f64 {
+    rounded(duration.as_secs_f64() * 1e3)
 }
 
 /// To three digits after the point: finer is noise here.
@@ -307,7 +457,7 @@ mod tests {
 
     use super::*;
 
-    const RATE: &str = "100";
+    const RATE: f64 = 100.0;
 
     /// An outcome with its times in milliseconds from the begin of the run.
     fn outcome(begin: Instant, intended: u64, started: u64, ended: u64, end: End) -> Outcome {
@@ -329,8 +479,12 @@ mod tests {
 
     fn finish(recorder: Recorder, planned: u64, dropped: u64) -> Summary {
         recorder.finish(
-            RATE.parse().expect("a rate"),
-            Paced { planned, dropped },
+            Paced {
+                planned,
+                dropped,
+                span: Duration::from_secs_f64(planned as f64 / RATE),
+                wanted_rate: RATE,
+            },
             false,
         )
     }
@@ -482,6 +636,93 @@ mod tests {
         assert_eq!(latencies, [99, 98, 97, 96, 95, 94, 93, 92, 91, 90]);
         assert_eq!(summary.slowest[0].trace_id.len(), 32);
         assert_eq!(summary.slowest[0].request, "GET /");
+    }
+
+    #[test]
+    fn merging_is_recording_together() {
+        let begin = Instant::now();
+        let ends = [
+            answered(200),
+            answered(404),
+            answered(500),
+            End::TimedOut,
+            End::Failed(Failure::Body, "cut".to_owned()),
+        ];
+        let outcomes: Vec<_> = (0..1000_u64)
+            .map(|n| {
+                let end = ends[(n % 5) as usize].clone();
+                let mut outcome =
+                    outcome(begin, n * 40, n * 40 + n % 3, n * 40 + 3 + n * 7 % 101, end);
+                outcome.trace = Some(TraceId::from_bytes([(n * 7 % 101) as u8; 16]));
+                outcome.route = format!("/{}", n % 2);
+                outcome
+            })
+            .collect();
+        let run = |of: &dyn Fn(usize) -> bool, planned: u64, rate: f64| {
+            let mut recorder = Recorder::new(begin);
+            for (n, outcome) in outcomes.iter().enumerate() {
+                if of(n) {
+                    recorder.record(outcome.clone());
+                }
+            }
+            let paced = Paced {
+                planned,
+                dropped: 0,
+                span: Duration::from_secs(40),
+                wanted_rate: rate,
+            };
+            recorder.finish(paced, false)
+        };
+        let parts = [0, 1, 2].map(|part| {
+            let share = (0..1000).filter(|n| n % 3 == part).count() as u64;
+            run(&|n| n % 3 == part, share, share as f64 / 40.0)
+        });
+        let merged = Summary::merged(parts).expect("three parts");
+        let mut whole = run(&|_| true, 1000, 25.0);
+        // Among equals, either may be listed.
+        let slow = |summary: &Summary| {
+            summary
+                .slowest
+                .iter()
+                .map(|slow| slow.latency_ms)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(slow(&merged), slow(&whole));
+        whole.slowest.clone_from(&merged.slowest);
+        assert_eq!(merged, whole);
+        assert_eq!(Summary::merged([]), None);
+    }
+
+    #[test]
+    fn a_generator_that_was_the_limit_stays_so_among_others() {
+        let begin = Instant::now();
+        let mut well = Recorder::new(begin);
+        for n in 0..1000 {
+            well.record(outcome(begin, n * 10, n * 10, n * 10 + 5, answered(200)));
+        }
+        let mut late = Recorder::new(begin);
+        late.record(outcome(begin, 0, 900, 905, answered(200)));
+        let parts = [finish(well, 1000, 0), finish(late, 1, 0)];
+        let merged = Summary::merged(parts).expect("two parts");
+        assert!(merged.lateness_ms.p99 < Some(1.0), "{merged:?}");
+        assert!(merged.limited_by_generator, "{merged:?}");
+    }
+
+    #[test]
+    fn routes_are_told_apart_up_to_a_limit() {
+        let begin = Instant::now();
+        let mut recorder = Recorder::new(begin);
+        for n in 0..300 {
+            let mut outcome = outcome(begin, 0, 0, n, answered(if n < 150 { 200 } else { 500 }));
+            outcome.route = format!("/{}", n % 150);
+            recorder.record(outcome);
+        }
+        let summary = finish(recorder, 300, 0);
+        assert_eq!(summary.routes.len(), ROUTES + 1);
+        let first = &summary.routes["GET /0"];
+        assert_eq!((first.sent, first.errors), (2, 1));
+        assert!(close(first.latency_ms.max, 150.0), "{first:?}");
+        assert_eq!(summary.routes[OTHER_ROUTES].sent, 100);
     }
 
     #[test]

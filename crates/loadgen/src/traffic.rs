@@ -1,5 +1,7 @@
 //! *What* to send, one request for each start.
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use reqwest::{Method, Url};
 use serde_json::Value;
 
@@ -39,16 +41,28 @@ pub enum Traffic {
 }
 
 impl Traffic {
-    /// The request for the next start; `turn` goes up by one each time, and picks the target.
-    pub fn shot(&mut self, turn: usize) -> Shot {
+    /// The request for the start with this number, which also picks the target.
+    pub fn shot(&mut self, number: u64) -> Shot {
         match self {
             Self::Urls(urls) => Shot {
                 method: Method::GET,
-                url: urls[turn % urls.len()].clone(),
+                url: urls[turn(number, urls.len())].clone(),
                 template: None,
                 order: None,
             },
-            Self::Shop(shop) => shop.shot(turn),
+            Self::Shop(shop) => shop.shot(number),
         }
     }
+}
+
+/// Whose turn it is among so many.
+pub fn turn(number: u64, of: usize) -> usize {
+    (number % of as u64) as usize
+}
+
+/// Chance for one start of a plan: the same for the same seed and number, whatever came before. So a plan can be
+/// split among generators.
+pub fn numbered(seed: u64, number: u64) -> SmallRng {
+    // An odd factor, so that no two numbers meet; seeding scatters them.
+    SmallRng::seed_from_u64(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }

@@ -74,15 +74,35 @@ pub struct Scrape {
     pub service: &'static str,
 }
 
-/// One page probed from outside.
+/// One page or port probed from outside.
 #[derive(Debug)]
 pub struct Probe {
     /// Name of the port.
     pub port: &'static str,
-    /// Path.
-    pub path: &'static str,
+    /// Path of a page that must answer 2xx; without one the port must accept a connection.
+    pub path: Option<&'static str>,
     /// Value of the `service` label.
     pub service: &'static str,
+}
+
+impl Probe {
+    /// The job of `prometheus.yml` that has it probed.
+    #[must_use]
+    pub fn job(&self) -> &'static str {
+        match self.path {
+            Some(_) => "blackbox-http",
+            None => "blackbox-tcp",
+        }
+    }
+
+    /// What the prober is told to look at, with the `host:port` of its port.
+    #[must_use]
+    pub fn target(&self, address: &str) -> String {
+        match self.path {
+            Some(path) => format!("http://{address}{path}"),
+            None => address.into(),
+        }
+    }
 }
 
 /// How a component comes to this machine.
@@ -133,6 +153,8 @@ pub struct Launching<'a> {
     pub component: &'static Component,
     /// Components that this lab runs.
     pub others: &'a [&'static Component],
+    /// Stands in for `prometheus/slo-rules.yml`.
+    pub slo_rules: Option<&'a str>,
 }
 
 /// A command line.

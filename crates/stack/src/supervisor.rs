@@ -34,7 +34,7 @@ const LOG_ROTATE_BYTES: u64 = 64 * 1024 * 1024;
 /// A lab: its lock, its components, and what is known of each.
 #[derive(Debug)]
 pub struct Supervisor {
-    shared: Arc<Shared>,
+    shared: Shared,
     /// Held for as long as the lab runs.
     _lock: File,
 }
@@ -45,6 +45,8 @@ struct Shared {
     ports: Ports,
     components: Vec<&'static Component>,
     installer: Installer,
+    /// In the place of the committed ones.
+    slo_rules: Option<String>,
     board: watch::Sender<Board>,
     /// Components of this tier and above are to end; starts above every tier.
     stop_from: watch::Sender<u16>,
@@ -79,14 +81,22 @@ impl Supervisor {
             layout,
             ports,
             components,
+            slo_rules: None,
             board: watch::Sender::new(board),
             stop_from: watch::Sender::new(u16::MAX),
             http: reqwest::Client::new(),
         };
         Ok(Self {
-            shared: Arc::new(shared),
+            shared,
             _lock: lock,
         })
+    }
+
+    /// Has Prometheus read these rules in the place of `prometheus/slo-rules.yml`.
+    #[must_use]
+    pub fn with_slo_rules(mut self, rules: String) -> Self {
+        self.shared.slo_rules = Some(rules);
+        self
     }
 
     /// Follows what every component is doing.
@@ -100,17 +110,19 @@ impl Supervisor {
     /// Call it on the main thread of a current-thread runtime: components live as long as the thread
     /// that started them.
     pub async fn run(self, stop: impl Future<Output = ()>, force: impl Future<Output = ()>) {
+        // Held to the end.
+        let Self { shared, _lock } = self;
+        let shared = Arc::new(shared);
         let writer = tokio::spawn(keep_state_file(
-            self.shared.board.subscribe(),
-            self.shared.layout.state_file(),
+            shared.board.subscribe(),
+            shared.layout.state_file(),
         ));
         let mut tasks = JoinSet::new();
-        for &component in &self.shared.components {
-            tasks.spawn(look_after(Arc::clone(&self.shared), component));
+        for &component in &shared.components {
+            tasks.spawn(look_after(Arc::clone(&shared), component));
         }
         stop.await;
-        let mut tiers: Vec<u8> = self
-            .shared
+        let mut tiers: Vec<u8> = shared
             .components
             .iter()
             .map(|component| component.tier)
@@ -119,9 +131,8 @@ impl Supervisor {
         tiers.dedup();
         let in_order = async {
             for tier in tiers {
-                self.shared.stop_from.send_replace(tier.into());
-                let members: Vec<_> = self
-                    .shared
+                shared.stop_from.send_replace(tier.into());
+                let members: Vec<_> = shared
                     .components
                     .iter()
                     .filter(|c| c.tier == tier)
@@ -133,7 +144,7 @@ impl Supervisor {
                         .filter_map(|name| board.get(name))
                         .all(|status| status.pid.is_none())
                 };
-                let _ = self.shared.board.subscribe().wait_for(all_ended).await;
+                let _ = shared.board.subscribe().wait_for(all_ended).await;
             }
             while tasks.join_next().await.is_some() {}
         };
@@ -144,8 +155,8 @@ impl Supervisor {
         if forced {
             // Dropping the tasks drops the process groups, which kills them.
             tasks.shutdown().await;
-            for component in &self.shared.components {
-                self.shared.update(component, |status| {
+            for component in &shared.components {
+                shared.update(component, |status| {
                     status.pid = None;
                     status.state = if status.state == State::Absent {
                         State::Absent
@@ -156,11 +167,7 @@ impl Supervisor {
             }
         }
         writer.abort();
-        let _ = self
-            .shared
-            .board
-            .borrow()
-            .save(&self.shared.layout.state_file());
+        let _ = shared.board.borrow().save(&shared.layout.state_file());
     }
 }
 
@@ -357,6 +364,7 @@ impl Shared {
             installed,
             component,
             others: &self.components,
+            slo_rules: self.slo_rules.as_deref(),
         };
         let launch = launch(&launching)?;
         let logs = if launch.application_log {

@@ -23,7 +23,15 @@ const fn scrape(job: &'static str, port: &'static str, service: &'static str) ->
 const fn probe(port: &'static str, path: &'static str, service: &'static str) -> Option<Probe> {
     Some(Probe {
         port,
-        path,
+        path: Some(path),
+        service,
+    })
+}
+
+const fn tcp_probe(port: &'static str, service: &'static str) -> Option<Probe> {
+    Some(Probe {
+        port,
+        path: None,
         service,
     })
 }
@@ -168,6 +176,24 @@ pub const COMPONENTS: &[Component] = &[
         launch: Some(blackbox_exporter),
     },
     Component {
+        name: "cadvisor",
+        role: "metrics of this machine's containers",
+        source: Source::Go {
+            module: "tools/cadvisor",
+            package: ".",
+            version_variable: "main.version",
+            version: "0.60.6",
+        },
+        ports: &[port("http", 8080)],
+        health: health("http", "/metrics"),
+        setup: &[],
+        scrape: &[scrape("cadvisor", "http", "cadvisor")],
+        probe: None,
+        after: &[],
+        tier: 1,
+        launch: Some(cadvisor),
+    },
+    Component {
         name: "jaeger",
         role: "traces: storage and search",
         source: Source::Go {
@@ -192,7 +218,7 @@ pub const COMPONENTS: &[Component] = &[
             scrape("jaeger", "metrics", "jaeger"),
             scrape("jaeger-spanmetrics", "spanmetrics", "jaeger"),
         ],
-        probe: None,
+        probe: tcp_probe("otlp-http", "jaeger"),
         after: &[],
         tier: 0,
         launch: Some(jaeger),
@@ -209,7 +235,7 @@ pub const COMPONENTS: &[Component] = &[
             file: "elk/index-template.json",
         }],
         scrape: &[],
-        probe: None,
+        probe: probe("http", "/_cluster/health", "elasticsearch"),
         after: &[],
         tier: 0,
         launch: Some(elasticsearch),
@@ -227,10 +253,14 @@ pub const COMPONENTS: &[Component] = &[
             port("health", 13134),
             port("hop", 13135),
             port("metrics", 8890),
+            port("elasticsearch", 8891),
         ],
         health: health("health", "/"),
         setup: &[],
-        scrape: &[scrape("otel-collector", "metrics", "otel-collector")],
+        scrape: &[
+            scrape("otel-collector", "metrics", "otel-collector"),
+            scrape("elasticsearch", "elasticsearch", "elasticsearch"),
+        ],
         probe: None,
         // The index template has to be there before the first document.
         after: &["elasticsearch"],
@@ -362,6 +392,7 @@ fn custom_flask_exporter(launching: &Launching<'_>) -> Result<Launch, Error> {
     }
     .option("--listen", launching.address("http"))
     .option("--database-url", shop_url(launching))
+    .option("--api-url", launching.url_of("flask-api-1", "http"))
     .env("OTEL_TRACES_EXPORTER", "none")
     .env(
         "OTEL_RESOURCE_ATTRIBUTES",
@@ -385,11 +416,11 @@ fn loadgen(launching: &Launching<'_>) -> Result<Launch, Error> {
 
 fn prometheus(launching: &Launching<'_>) -> Result<Launch, Error> {
     let run = launching.run_dir()?;
-    for file in ["prometheus.yml", "alerts.yml", "recording-rules.yml"] {
-        link(
-            &launching.layout.config("prometheus").join(file),
-            &run.join(file),
-        )?;
+    for file in yaml_files(&launching.layout.config("prometheus"))? {
+        link(&file, &run.join(file.file_name().unwrap_or_default()))?;
+    }
+    if let Some(rules) = launching.slo_rules {
+        write_atomically(&run.join("slo-rules.yml"), rules.as_bytes())?;
     }
     write_targets(launching, &run.join("targets"))?;
     let usr_share = Some(launching.installed.home.join("usr/share"));
@@ -399,16 +430,16 @@ fn prometheus(launching: &Launching<'_>) -> Result<Launch, Error> {
     }
     .option("--config.file", run.join("prometheus.yml"))
     .option("--storage.tsdb.path", launching.state_dir()?)
-    .option("--storage.tsdb.retention.time", "15d")
+    // A little more than the period of the service level objectives.
+    .option("--storage.tsdb.retention.time", "31d")
     .option("--storage.tsdb.retention.size", "2GB")
     .option("--web.listen-address", launching.address("http"))
+    // What links in alerts begin with; unset, it is the machine's name, where nobody listens.
+    .option("--web.external-url", format!("http://{}", launching.address("http")))
     .option("--enable-feature", "exemplar-storage")
     // Lets a learner edit a rule and see it: POST /-/reload. It listens on loopback only.
     .arg("--web.enable-lifecycle"))
 }
-
-/// The job of `prometheus.yml` that has pages probed.
-pub const PROBE_JOB: &str = "blackbox-http";
 
 /// The service discovery files that `prometheus.yml` reads: the one fragment that differs between a
 /// laptop, compose and Kubernetes.
@@ -438,8 +469,9 @@ fn write_targets(launching: &Launching<'_>, dir: &Path) -> Result<(), Error> {
             .iter()
             .filter_map(|component| Some((component, component.probe.as_ref()?)))
         {
-            jobs.entry(PROBE_JOB).or_default().push(serde_json::json!({
-                "targets": [launching.ports.url(component, probe.port) + probe.path],
+            let address = launching.ports.address(component, probe.port);
+            jobs.entry(probe.job()).or_default().push(serde_json::json!({
+                "targets": [probe.target(&address)],
                 "labels": { "service": probe.service, "__blackbox_address": launching.ports.address(blackbox, "http") },
             }));
         }
@@ -470,6 +502,10 @@ fn node_exporter(launching: &Launching<'_>) -> Result<Launch, Error> {
         // only fill the log.
         .arg("--no-collector.systemd")
         .arg("--no-collector.textfile"))
+}
+
+fn cadvisor(launching: &Launching<'_>) -> Result<Launch, Error> {
+    Ok(Launch::default().option("-listen", launching.address("http")))
 }
 
 fn blackbox_exporter(launching: &Launching<'_>) -> Result<Launch, Error> {
@@ -560,6 +596,10 @@ fn otelcol(launching: &Launching<'_>) -> Result<Launch, Error> {
         )
         .env("OTELCOL_HEALTH", launching.address("health"))
         .env("OTELCOL_HOP", launching.address("hop"))
+        .env(
+            "OTELCOL_ELASTICSEARCH_METRICS",
+            launching.address("elasticsearch"),
+        )
         .env("OTELCOL_METRICS_HOST", HOST)
         .env(
             "OTELCOL_METRICS_PORT",
@@ -568,6 +608,23 @@ fn otelcol(launching: &Launching<'_>) -> Result<Launch, Error> {
                 .port(launching.component, "metrics")
                 .to_string(),
         ))
+}
+
+/// Every `*.yml` of a directory, so that a new rule file cannot be forgotten.
+fn yaml_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let fault = |source| Error::Io {
+        doing: "read",
+        path: dir.into(),
+        source,
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(fault)? {
+        let file = entry.map_err(fault)?.path();
+        if file.extension().is_some_and(|extension| extension == "yml") {
+            files.push(file);
+        }
+    }
+    Ok(files)
 }
 
 /// Makes `link` point at `file`, replacing what an earlier run left.

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use reqwest::Client;
 
-use crate::collectors::CollectorName;
-use crate::database::{Database, ReadError, Snapshot, within};
+use crate::api::{Api, BaseUrl};
+use crate::collectors::{ApiStatus, Collector, CollectorName, Source};
+use crate::database::{Database, ReadError, within};
 
 /// Kept back from the time Prometheus allows, for the answer to travel. The Blackbox Exporter's
 /// default.
@@ -32,10 +34,10 @@ pub fn parse_timeout(text: &str) -> Result<Duration, String> {
         })
 }
 
-/// Time a scrape may take: the configured `limit`, or less when Prometheus says in
+/// Time a scrape or a probe may take: the configured `limit`, or less when Prometheus says in
 /// `X-Prometheus-Scrape-Timeout-Seconds` that it gives up earlier. A header that is no positive
 /// number is ignored.
-fn time_allowed(limit: Duration, header: Option<&str>) -> Duration {
+pub(crate) fn time_allowed(limit: Duration, header: Option<&str>) -> Duration {
     let prometheus_waits = header
         .and_then(|seconds| seconds.parse().ok())
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
@@ -51,6 +53,7 @@ fn time_allowed(limit: Duration, header: Option<&str>) -> Duration {
 pub struct Scraper {
     database: Database,
     collectors: Vec<CollectorName>,
+    api: Option<(Client, BaseUrl)>,
     limit: Duration,
     own_metrics: Registry,
 }
@@ -63,11 +66,13 @@ struct Outcome {
 }
 
 impl Scraper {
-    /// Scrapes `database` with the given collectors (named twice counts once), for at most `limit`
-    /// a time, and adds `own_metrics`: those of the exporter's process, which outlive a scrape.
+    /// Scrapes `database` with the given collectors (named twice counts once) and `api`, if any,
+    /// for at most `limit` a time, and adds `own_metrics`: those of the exporter's process, which
+    /// outlive a scrape.
     pub fn new(
         database: Database,
         mut collectors: Vec<CollectorName>,
+        api: Option<(Client, BaseUrl)>,
         limit: Duration,
         own_metrics: Registry,
     ) -> Result<Self, prometheus::Error> {
@@ -87,6 +92,7 @@ impl Scraper {
         Ok(Self {
             database,
             collectors,
+            api,
             limit,
             own_metrics,
         })
@@ -99,9 +105,22 @@ impl Scraper {
         let registry = Registry::new();
         let outcome = Outcome::registered_in(&registry)?;
 
+        // Side by side: waiting for a locked database must not cost the API its time.
+        tokio::join!(
+            self.read_database(deadline, &registry, &outcome),
+            self.ask_api(deadline, &registry, &outcome),
+        );
+
+        let encoder = TextEncoder::new();
+        let mut text = encoder.encode_to_string(&registry.gather())?;
+        encoder.encode_utf8(&self.own_metrics.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    async fn read_database(&self, deadline: Instant, registry: &Registry, outcome: &Outcome) {
         match self.database.snapshot(deadline).await {
             Ok(mut shop) => {
-                outcome.up.set(1);
+                let mut read_any = false;
                 for (done, &name) in self.collectors.iter().enumerate() {
                     // An equal share of the time left, so that a slow collector cannot use up
                     // that of those after it.
@@ -109,37 +128,45 @@ impl Scraper {
                         .expect("there are a handful of collectors");
                     let now = Instant::now();
                     let share = deadline.saturating_duration_since(now) / waiting;
-                    let result = collect(name, &mut shop, &registry, now + share).await;
-                    outcome.report(name, &result, now.elapsed());
+                    let result = collect(name.collector(), &mut *shop, registry, now + share).await;
+                    outcome.report(name.label(), &result, now.elapsed());
+                    read_any |= result.is_ok();
                 }
+                // One that opens and then answers nothing is as good as down.
+                outcome.up.set(i64::from(read_any));
             }
             Err(error) => {
                 outcome.up.set(0);
-                tracing::warn!(file.path = %self.database.path().display(), error.message = %error, "the shop's database cannot be read");
+                tracing::warn!(db.namespace = %self.database, error.message = %error, "the shop's database cannot be read");
                 for name in &self.collectors {
                     outcome.success.with_label_values(&[name.label()]).set(0);
                     outcome.duration.with_label_values(&[name.label()]).set(0.0);
                 }
             }
         }
+    }
 
-        let encoder = TextEncoder::new();
-        let mut text = encoder.encode_to_string(&registry.gather())?;
-        encoder.encode_utf8(&self.own_metrics.gather(), &mut text)?;
-        Ok(text)
+    async fn ask_api(&self, deadline: Instant, registry: &Registry, outcome: &Outcome) {
+        let Some((client, base)) = &self.api else {
+            return;
+        };
+        let started = Instant::now();
+        let mut api = Api::until(deadline, client.clone(), base.clone());
+        let result = collect(&ApiStatus, &mut api, registry, deadline).await;
+        outcome.report(ApiStatus::LABEL, &result, started.elapsed());
     }
 }
 
 /// Runs one collector and registers what it found.
-async fn collect(
-    name: CollectorName,
-    shop: &mut Snapshot,
+async fn collect<S: Source + ?Sized>(
+    collector: &dyn Collector<S>,
+    source: &mut S,
     registry: &Registry,
     deadline: Instant,
 ) -> Result<(), ReadError> {
     let metrics = within(deadline, async {
-        shop.abandon_statements_at(deadline).await?;
-        name.collector().collect(shop).await
+        source.allow_until(deadline).await?;
+        collector.collect(source).await
     })
     .await?;
     for metric in metrics {
@@ -178,15 +205,15 @@ impl Outcome {
         })
     }
 
-    fn report(&self, name: CollectorName, result: &Result<(), ReadError>, took: Duration) {
+    fn report(&self, label: &str, result: &Result<(), ReadError>, took: Duration) {
         if let Err(error) = result {
-            tracing::warn!(collector = name.label(), error.message = %error, "figures cannot be read");
+            tracing::warn!(collector = label, error.message = %error, "figures cannot be read");
         }
         self.success
-            .with_label_values(&[name.label()])
+            .with_label_values(&[label])
             .set(i64::from(result.is_ok()));
         self.duration
-            .with_label_values(&[name.label()])
+            .with_label_values(&[label])
             .set(took.as_secs_f64());
     }
 }

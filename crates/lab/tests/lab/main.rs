@@ -5,5 +5,7 @@
 #![cfg(test)]
 
 mod refusals;
+mod rules;
 mod running;
+mod slo;
 mod whole_stack;

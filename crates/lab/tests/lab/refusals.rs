@@ -15,6 +15,8 @@ const OURS_ONLY: &[&str] = &[
     "--without",
     "blackbox_exporter",
     "--without",
+    "cadvisor",
+    "--without",
     "jaeger",
     "--without",
     "elasticsearch",

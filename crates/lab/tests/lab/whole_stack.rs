@@ -11,6 +11,7 @@ use nix::{
 };
 use serde_json::Value;
 
+use crate::rules::assert_rules_are_about_something;
 use crate::running::{TestLab, eventually, everything_is_installed, text};
 
 /// What the whole stack may take, in bytes.
@@ -68,6 +69,7 @@ fn is_proven_survives_a_restart_and_leaves_nothing() {
     assert_eq!(lab.run(&["status"]).status.code(), Some(0));
 
     assert_pillars_hold(&lab);
+    assert_rules_are_about_something(&lab);
     let report = lab.json(&["verify", "--json"]);
     for n in [2, 5, 6, 8] {
         assert_eq!(row(&report, n)["ok"], false, "{:#}", row(&report, n));

@@ -1,9 +1,12 @@
 //! The load generator against real servers.
 
+#![cfg(test)]
+
 mod counts;
 mod journey;
 mod open_loop;
 mod program;
+mod results;
 mod signals;
 mod target;
 mod telling;

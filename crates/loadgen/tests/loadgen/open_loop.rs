@@ -11,6 +11,7 @@ use loadgen::summary::Summary;
 use loadgen::traffic::Traffic;
 use tokio::sync::{Notify, mpsc};
 
+use crate::program::result;
 use crate::target::{Answer, Target};
 
 const STALL: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ fn plan(target: &Target) -> Plan {
 
 async fn run(plan: Plan) -> Summary {
     let (_stop, stops) = mpsc::unbounded_channel();
-    let metrics = Arc::new(Metrics::new(plan.schedule.rate().per_second()));
+    let metrics = Arc::new(Metrics::new(plan.schedule.rate_at(Duration::ZERO)));
     drive(plan, metrics, stops).await.expect("a client")
 }
 
@@ -66,10 +67,7 @@ async fn a_stall_of_the_generator_is_latency_but_not_service_time() {
     // Requests are sent from this very thread, so they have to wait; the schedule is kept on another.
     tokio::spawn(async move {
         reached.notified().await;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "holding up this thread is the point"
-        )]
+        // Holding up this thread is the point.
         thread::sleep(STALL);
     });
     let summary = run(plan(&target)).await;
@@ -83,4 +81,63 @@ async fn a_stall_of_the_generator_is_latency_but_not_service_time() {
     );
     assert!(service < latency / 2.0, "{summary:?}");
     assert!(summary.limited_by_generator, "{summary:?}");
+}
+
+#[test]
+fn achieved_is_wanted_at_any_pace() {
+    let target = Target::start(|_, _| Answer::status(200));
+    for (pace, sent, wanted) in [
+        ("ramp:0..400/500ms", 100, 200.0),
+        ("steps:200/250ms,0/250ms,400/250ms", 150, 200.0),
+        ("sine:100..300/250ms", 100, 200.0),
+        ("spike:100..600@100ms/100ms", 100, 200.0),
+    ] {
+        let length: &[&str] = if pace.starts_with("steps") {
+            &[]
+        } else {
+            &["--for", "500ms"]
+        };
+        let summary = result(&[&[target.url.as_str(), "--pace", pace], length].concat());
+        assert_eq!((summary.planned, summary.sent), (sent, sent), "{pace}");
+        assert_eq!(summary.wanted_rate, wanted, "{pace}");
+        // Only its last start can be late on a busy machine.
+        assert!(
+            summary.achieved_rate <= summary.wanted_rate,
+            "{pace}: {summary:?}"
+        );
+    }
+}
+
+#[test]
+fn shards_send_the_requests_of_one_plan() {
+    let requests = |shard: &str| {
+        let target = Target::start(|_, _| Answer::status(404));
+        result(&[
+            &target.url,
+            "--journey",
+            "shop",
+            "--pace",
+            "poisson:400",
+            "--for",
+            "500ms",
+            "--seed",
+            "5",
+            "--shard",
+            shard,
+        ]);
+        let seen = target.seen().into_iter();
+        let mut seen: Vec<_> = seen
+            .map(|seen| {
+                format!(
+                    "{} {} {} {:?}",
+                    seen.method, seen.path, seen.query, seen.body
+                )
+            })
+            .collect();
+        seen.sort();
+        seen
+    };
+    let mut union = [requests("0/3"), requests("1/3"), requests("2/3")].concat();
+    union.sort();
+    assert_eq!(union, requests("0/1"));
 }

@@ -174,10 +174,7 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
             return answer;
         }
         assert!(Instant::now() < deadline, "waited in vain: {what}");
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the pause between two looks at the condition"
-        )]
+        // The pause between two looks at the condition.
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -12,13 +12,23 @@ fn wrong_usage_ends_with_2_and_advice_and_sends_nothing() {
     let taken = taken.local_addr().expect("an address").to_string();
     let url = target.url.as_str();
     let with_query = format!("{url}/?x=1");
-    let cases: [(&[&str], &str); 15] = [
+    let cases: [(&[&str], &str); 20] = [
         (&[url], "--rate"),
         (&["--rate", "1"], "URL"),
         (&[url, "--rate", "0"], "between 0.000001 and 1000000"),
         (&[url, "--rate", "-1"], "between 0.000001 and 1000000"),
         (&[url, "--rate", "inf"], "between 0.000001 and 1000000"),
         (&[url, "--rate", "many"], "for example 50"),
+        (&[url, "--rate", "1", "--pace", "2"], "cannot be used with"),
+        (&[url, "--pace", "ramp:1..2"], "for example 10..200/1m"),
+        (
+            &[url, "--rate", "1", "--shard", "2/2"],
+            "the last of 2 is 1/2",
+        ),
+        (
+            &[url, "--pace", "poisson:1", "--shard", "0/2"],
+            "needs --seed",
+        ),
         (
             &[url, "--rate", "1", "--for", "30"],
             "for example 500ms, 30s",
@@ -41,6 +51,10 @@ fn wrong_usage_ends_with_2_and_advice_and_sends_nothing() {
         (
             &[url, "--rate", "1", "--json", "no/such/folder/result.json"],
             "a folder that exists",
+        ),
+        (
+            &[url, "--rate", "1", "--html", "no/such/folder/result.html"],
+            "give --html a file",
         ),
         (
             &[url, "--rate", "1", "--metrics-listen", &taken],
@@ -70,8 +84,11 @@ fn every_flag_is_also_an_environment_variable() {
             ("LOADGEN_MAX_IN_FLIGHT", "7"),
             ("LOADGEN_JOURNEY", "shop"),
             ("LOADGEN_SEED", "1"),
+            ("LOADGEN_SHARD", "0/1"),
             ("LOADGEN_TRACE_RATIO", "0"),
             ("LOADGEN_METRICS_LISTEN", "127.0.0.1:0"),
+            ("LOADGEN_THRESHOLDS", "p99 < 3600s,dropped <= 0"),
+            ("LOADGEN_HTML", "/dev/null"),
             ("LOADGEN_LOG", "error"),
         ])
         .output()

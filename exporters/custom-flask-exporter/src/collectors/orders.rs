@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use prometheus::{Gauge, IntGaugeVec, Opts};
 
 use super::{Collector, Metrics};
-use crate::database::{ReadError, Snapshot};
+use crate::database::{ReadError, Shop};
 
 /// Exported at 0 when no order has them, so that a rule on a status never meets a missing series.
 const STATUSES: [&str; 4] = ["pending", "paid", "failed", "cancelled"];
@@ -14,20 +14,8 @@ const STATUSES: [&str; 4] = ["pending", "paid", "failed", "cancelled"];
 pub struct Orders;
 
 #[async_trait]
-impl Collector for Orders {
-    async fn collect(&self, shop: &mut Snapshot) -> Result<Metrics, ReadError> {
-        let counts: Vec<(String, i64)> =
-            sqlx::query_as("SELECT status, count(*) FROM orders GROUP BY status")
-                .fetch_all(shop.connection())
-                .await?;
-        // Ids grow with time, and the index on status has them in order: one look-up, however many
-        // orders wait.
-        let oldest_pending: Option<String> = sqlx::query_scalar(
-            "SELECT created_at FROM orders WHERE status = 'pending' ORDER BY id LIMIT 1",
-        )
-        .fetch_optional(shop.connection())
-        .await?;
-
+impl Collector<Shop> for Orders {
+    async fn collect(&self, shop: &mut Shop) -> Result<Metrics, ReadError> {
         let orders = IntGaugeVec::new(
             Opts::new("shop_orders", "Orders by the status they are in."),
             &["status"],
@@ -35,7 +23,7 @@ impl Collector for Orders {
         for status in STATUSES {
             orders.with_label_values(&[status]).set(0);
         }
-        for (status, count) in counts {
+        for (status, count) in shop.orders_by_status().await? {
             orders.with_label_values(&[&status]).set(count);
         }
 
@@ -43,21 +31,11 @@ impl Collector for Orders {
             "shop_oldest_pending_order_age_seconds",
             "Seconds since the oldest order still pending was placed, 0 when none is pending.",
         )?;
-        if let Some(created_at) = oldest_pending {
-            age.set(seconds_since(&created_at)?);
+        if let Some(placed) = shop.oldest_pending().await? {
+            let waited = Timestamp::now().duration_since(placed).as_secs_f64();
+            // The shop's clock may be ahead of ours.
+            age.set(waited.max(0.0));
         }
         Ok(vec![Box::new(orders), Box::new(age)])
     }
-}
-
-/// Age of an order placed at `created_at`; 0 when the shop's clock is ahead of ours.
-fn seconds_since(created_at: &str) -> Result<f64, ReadError> {
-    let placed: Timestamp = created_at.parse().map_err(|_| ReadError::Unexpected {
-        what: "orders.created_at",
-        value: created_at.to_owned(),
-    })?;
-    Ok(Timestamp::now()
-        .duration_since(placed)
-        .as_secs_f64()
-        .max(0.0))
 }

@@ -3,18 +3,24 @@
 
 #![cfg(test)]
 
+mod api;
+mod document;
 mod exposition;
+mod golden;
+mod postgres;
+mod probing;
 mod process;
 mod shop;
 mod values;
 mod weather;
+mod web;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
 use custom_flask_exporter::Args;
-use custom_flask_exporter::server::Exporter;
+use custom_flask_exporter::server::Setup;
 use prometheus::Registry;
 use shop::Shop;
 use tokio::sync::oneshot;
@@ -43,7 +49,8 @@ impl Running {
             database_url,
         ];
         let args = Args::try_parse_from(fixed.iter().chain(arguments)).unwrap();
-        let exporter = Exporter::bind(&args, Registry::new()).unwrap();
+        let setup = Setup::check(&args, Registry::new()).unwrap();
+        let exporter = setup.bind().unwrap();
         let address = exporter.address();
         let (stop, stopped) = oneshot::channel::<()>();
         let server = exporter

@@ -111,8 +111,29 @@ fn wrong_configuration_is_refused_before_the_port_is_taken() {
     let listen = format!("--listen={}", taken.local_addr().unwrap());
     for (argument, expected) in [
         (
-            "--database-url=postgres://shop:secret@db/shop",
-            "must start with sqlite://",
+            "--database-url=mysql://shop:secret@db/shop",
+            "must start with sqlite:// or postgres://",
+        ),
+        (
+            "--database-url=postgres://shop:secret@db/shop?sslmode=require",
+            "sslmode=require asks for TLS",
+        ),
+        (
+            "--database-url=postgres://shop:secret@db:many/shop",
+            "not valid",
+        ),
+        (
+            "--api-url=https://shop:secret@api",
+            "must start with http://",
+        ),
+        ("--probe.allow=http://secret@api", "host and port only"),
+        ("--probe.allow=http://api,ftp://api", "(--probe.allow"),
+        ("--probe.timeout=0s", "must be above 0s"),
+        ("--probe.product-id=first", "--probe.product-id"),
+        ("--log-level=custom_flask_exporter=loud", "--log-level"),
+        (
+            "--web.config.file=/nowhere/web.yml",
+            "cannot read /nowhere/web.yml: No such file",
         ),
         ("--database-url=sqlite::memory:", "in-memory"),
         ("--database-url=sqlite://shop.db?mode=odd", "not valid"),
@@ -120,13 +141,16 @@ fn wrong_configuration_is_refused_before_the_port_is_taken() {
         ("--scrape-timeout=soon", "write it like 2s"),
         (
             "--collectors=orders,taxes",
-            "possible values: orders, stock, database",
+            "possible values: orders, revenue, stock, database",
         ),
         ("--listen=nowhere", "--listen"),
     ] {
-        let message = refused(&program(&[&listen, argument]).output().unwrap());
-        assert!(message.contains(expected), "{argument}: {message}");
-        assert!(!message.contains("secret"), "{message}");
+        for mode in [&[][..], &["--config.check"]] {
+            let mut command = program(&[&listen, argument]);
+            let message = refused(&command.args(mode).output().unwrap());
+            assert!(message.contains(expected), "{argument}: {message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
     }
 }
 
@@ -137,9 +161,36 @@ fn flags_can_be_given_in_the_environment() {
         ("DATABASE_URL", "mysql://shop", "DATABASE_URL"),
         ("EXPORTER_SCRAPE_TIMEOUT", "soon", "--scrape-timeout"),
         ("EXPORTER_COLLECTORS", "taxes", "--collectors"),
+        ("EXPORTER_API_URL", "shop", "--api-url"),
+        ("EXPORTER_PROBE_ALLOW", "http://api,shop", "--probe.allow"),
+        ("EXPORTER_PROBE_TIMEOUT", "soon", "--probe.timeout"),
+        ("EXPORTER_PROBE_PRODUCT_ID", "soon", "--probe.product-id"),
+        ("EXPORTER_WEB_CONFIG_FILE", "/nowhere", "--web.config.file"),
+        ("EXPORTER_CONFIG_CHECK", "perhaps", "--config.check"),
     ] {
         let output = program(&[]).env(variable, value).output().unwrap();
         let message = refused(&output);
         assert!(message.contains(expected), "{variable}: {message}");
     }
+}
+
+#[test]
+fn a_good_configuration_is_checked_without_taking_the_port() {
+    // Taken, so that a program which binds would fail.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("--listen={}", taken.local_addr().unwrap());
+    let everything = [
+        &listen,
+        "--config.check",
+        "--database-url=postgres://reader:secret@db/shop",
+        "--collectors=revenue",
+        "--api-url=http://127.0.0.1:5000",
+        "--probe.allow=http://127.0.0.1:5000,http://127.0.0.1:5001/",
+        "--probe.allow=http://shop",
+    ];
+    let output = program(&everything).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let log = String::from_utf8(output.stdout).unwrap();
+    assert!(log.contains("the configuration is good"), "{log}");
+    assert!(!log.contains("secret"), "{log}");
 }

@@ -30,7 +30,12 @@ async fn the_figures_are_those_of_the_database() {
         (number(&mut db, "PRAGMA page_count").await * number(&mut db, "PRAGMA page_size").await)
             as f64
     );
-    for collector in ["orders", "stock", "database"] {
+    assert_eq!(
+        scrape.value("shop_revenue_cents"),
+        300.0,
+        "of paid orders only"
+    );
+    for collector in ["orders", "revenue", "stock", "database"] {
         assert_eq!(scrape.success(collector), 1.0);
         let duration = format!("shop_collector_duration_seconds{{collector=\"{collector}\"}}");
         assert!(scrape.value(&duration) > 0.0);
@@ -65,6 +70,11 @@ async fn a_change_is_seen_by_the_next_scrape() {
     let paid = exporter.scrape().await;
     assert_eq!(paid.orders("pending"), 0.0);
     assert_eq!(paid.orders("paid"), 1.0);
+    assert_eq!(paid.value("shop_revenue_cents"), 100.0);
+
+    sql(&mut db, "UPDATE orders SET status = 'cancelled'").await;
+    let cancelled = exporter.scrape().await;
+    assert_eq!(cancelled.value("shop_revenue_cents"), 0.0);
 
     sql(&mut db, "DELETE FROM products WHERE id = 3").await;
     let gone = exporter.scrape().await;
@@ -109,8 +119,8 @@ async fn concurrent_scrapes_each_see_one_moment() {
     .await;
     let exporter = Running::start(&shop, &[]);
 
-    // Each order takes one unit in the same transaction, so orders + stock never changes, except
-    // to a scrape that reads the two at different moments.
+    // Each order takes one unit and brings 100 cents in the same transaction, so that these go
+    // together, except to a scrape that reads them at different moments.
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let orders = tokio::spawn(async move {
         let mut placed = 0;
@@ -129,6 +139,7 @@ async fn concurrent_scrapes_each_see_one_moment() {
             assert_eq!(scrape.value("shop_up"), 1.0);
             let paid = scrape.orders("paid");
             assert_eq!(paid + scrape.stock(1), 100_000.0);
+            assert_eq!(scrape.value("shop_revenue_cents"), paid * 100.0);
             seen_moving |= previous > 0.0 && paid > previous;
             previous = paid;
         }

@@ -14,9 +14,9 @@ use crate::{Running, Scrape, WATCHDOG};
 const PATIENT: &[&str] = &["--scrape-timeout=10m"];
 
 #[track_caller]
-fn assert_down(scrape: &Scrape) {
+pub fn assert_down(scrape: &Scrape) {
     assert_eq!(scrape.value("shop_up"), 0.0);
-    for collector in ["orders", "stock", "database"] {
+    for collector in ["orders", "revenue", "stock", "database"] {
         assert_eq!(scrape.success(collector), 0.0);
     }
     assert!(
@@ -94,6 +94,7 @@ async fn a_database_without_the_shops_tables_fails_only_the_collectors_that_need
     let scrape = Running::start(&shop, &[]).scrape().await;
     assert_eq!(scrape.value("shop_up"), 1.0);
     assert_eq!(scrape.success("orders"), 0.0);
+    assert_eq!(scrape.success("revenue"), 0.0);
     assert_eq!(scrape.success("stock"), 1.0);
     assert_eq!(scrape.stock(5), 2.0);
     assert_eq!(scrape.success("database"), 1.0);
