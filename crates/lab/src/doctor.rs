@@ -46,7 +46,7 @@ pub(crate) fn doctor(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
         let busy = place.ports()?.busy(&started);
         findings.extend(
             layout
-                .prepare()
+                .examine()
                 .err()
                 .map(|fault| unfit("data directory", fault.to_string())),
         );

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use nix::{
+    errno::Errno,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -24,7 +25,12 @@ pub(crate) fn down(place: &Place) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let process = Pid::from_raw(i32::try_from(pid).context("the lock file names no process")?);
-    kill(process, Signal::SIGTERM).with_context(|| format!("cannot end the lab, process {pid}"))?;
+    // One that has ended in the meantime is what was wanted.
+    match kill(process, Signal::SIGTERM) {
+        Err(Errno::ESRCH) => Ok(()),
+        other => other,
+    }
+    .with_context(|| format!("cannot end the lab, process {pid}"))?;
     let spinner = crate::view::spinner(format!("ending the lab on {}", layout.data().display()));
     let asked = Instant::now();
     while Lab::process(&layout) == Some(pid) {

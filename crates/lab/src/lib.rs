@@ -72,6 +72,12 @@ enum Command {
 /// Does what the command line asks and returns the exit code.
 pub fn run(cli: Cli) -> ExitCode {
     let place = &cli.place;
+    if !matches!(
+        cli.command,
+        None | Some(Command::Up(_) | Command::Component(_))
+    ) {
+        end_with_the_reader();
+    }
     let result = match cli
         .command
         .unwrap_or_else(|| Command::Up(up::Args::default()))
@@ -100,6 +106,18 @@ pub fn run(cli: Cli) -> ExitCode {
         );
         ExitCode::from(code)
     })
+}
+
+/// Lets `lab status | head` end as other programs do when their reader has gone away, instead of
+/// with a panic. A lab that runs must not end so.
+#[expect(
+    unsafe_code,
+    reason = "setting a signal's disposition; no handler of ours runs"
+)]
+fn end_with_the_reader() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default disposition runs no code of this process.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 /// Runs a future on the calling thread alone: children of the lab are tied to the thread that starts

@@ -71,6 +71,16 @@ impl Place {
         Ok(Ports::new(self.port_offset, &all)?)
     }
 
+    /// What has to stand behind `lab status` and the like to mean this lab.
+    pub(crate) fn flags(&self) -> String {
+        let named = |flag: &str, path: &Option<PathBuf>| {
+            path.as_ref()
+                .map(|path| format!(" --{flag} {}", path.display()))
+                .unwrap_or_default()
+        };
+        named("data-dir", &self.data_dir) + &named("project", &self.project)
+    }
+
     /// The board of the lab that runs here.
     pub(crate) fn running(&self) -> anyhow::Result<Board> {
         let layout = self.layout()?;
@@ -85,14 +95,11 @@ impl Place {
     }
 }
 
-/// The clone around the current directory, or the one this program was built in.
+/// The clone around the current directory.
 fn find_project() -> Option<PathBuf> {
-    let is_project = |dir: &&Path| dir.join("prometheus/prometheus.yml").is_file();
     let here = std::env::current_dir().ok()?;
-    let built = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors()
-        .find(is_project)
-        .or_else(|| built.ancestors().find(is_project))
+        .find(|dir| dir.join("prometheus/prometheus.yml").is_file())
         .map(Path::to_owned)
 }
 

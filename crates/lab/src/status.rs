@@ -46,6 +46,9 @@ pub(crate) fn status(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
             println!("the lab on {} has ended", layout.data().display());
         }
         println!("{}", view::table(&board));
+        for trouble in view::troubles(&board) {
+            println!("\n{trouble}");
+        }
     }
     let ready = running
         && board

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     place::{Place, Usage},
-    view,
+    view::{self, say},
 };
 
 /// Installs what is missing, starts everything in order, follows it; Ctrl-C ends everything.
@@ -73,14 +73,18 @@ pub(crate) fn up(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
     crate::block_on(async {
         let (stop, force) = end_signals()?;
         let board = supervisor.board();
-        let viewer = tokio::spawn(follow(board));
+        let viewer = tokio::spawn(follow(board, place.flags()));
         let stop = async move {
             stop.await;
             viewer.abort();
             eprintln!("ending everything; Ctrl-C again kills what is left");
         };
-        supervisor.run(stop, force).await;
-        Ok(ExitCode::SUCCESS)
+        let in_order = supervisor.run(stop, force).await;
+        Ok(if in_order {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     })?
 }
 
@@ -123,13 +127,15 @@ fn end_signals() -> anyhow::Result<(impl Future<Output = ()>, impl Future<Output
 }
 
 /// Shows a lab from its start on, for as long as it runs.
-async fn follow(mut board: watch::Receiver<Board>) {
+async fn follow(mut board: watch::Receiver<Board>, flags: String) {
     view::follow_start(&mut board).await;
     let mut known = board.borrow_and_update().clone();
     known.measure();
-    show_started(&known);
+    show_started(&known, &flags);
     let line = view::spinner(String::new());
-    let http = reqwest::Client::new();
+    let Ok(http) = reqwest::Client::builder().no_proxy().build() else {
+        return;
+    };
     let mut beat = tokio::time::interval(Duration::from_secs(2));
     loop {
         tokio::select! {
@@ -139,7 +145,7 @@ async fn follow(mut board: watch::Receiver<Board>) {
                 }
                 let now = board.borrow_and_update().clone();
                 for text in view::news(&known, &now) {
-                    line.suspend(|| println!("{text}"));
+                    line.suspend(|| say(&text));
                 }
                 known = now;
             }
@@ -152,15 +158,15 @@ async fn follow(mut board: watch::Receiver<Board>) {
     }
 }
 
-fn show_started(board: &Board) {
-    println!("{}\n", view::table(board));
+fn show_started(board: &Board, flags: &str) {
+    say(&format!("{}\n", view::table(board)));
     for trouble in view::troubles(board) {
-        println!("{trouble}\n");
+        say(&format!("{trouble}\n"));
     }
-    println!(
-        "{}\n\n  prove it with `lab verify` (cargo run -- verify); Ctrl-C ends everything\n",
+    say(&format!(
+        "{}\n\n  prove it with `lab verify{flags}` (cargo run -- verify{flags}); Ctrl-C ends everything\n",
         view::first_steps(board)
-    );
+    ));
 }
 
 /// The service in one line: what Prometheus says of the last half minute.
@@ -242,7 +248,16 @@ fn detach(place: &Place, args: &Args, layout: &Layout) -> anyhow::Result<ExitCod
         // Ctrl-C and the end of this terminal are not meant for it.
         .process_group(0);
     let child = command.spawn().context("cannot start the lab")?;
-    crate::block_on(wait_until_up(child, layout, &mut log, log_start))?
+    let flags = place.flags();
+    crate::block_on(async {
+        tokio::select! {
+            code = wait_until_up(child, layout, &mut log, log_start, &flags) => code,
+            _ = tokio::signal::ctrl_c() => {
+                eprintln!("the lab goes on starting in the background; `lab down{flags}` ends it");
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    })?
 }
 
 async fn wait_until_up(
@@ -250,6 +265,7 @@ async fn wait_until_up(
     layout: &Layout,
     log: &mut File,
     log_start: u64,
+    flags: &str,
 ) -> anyhow::Result<ExitCode> {
     let mut beat = tokio::time::interval(Duration::from_millis(50));
     let mut news: Option<watch::Sender<Board>> = None;
@@ -271,7 +287,7 @@ async fn wait_until_up(
         let Lab::Running(board) = Lab::look(layout) else {
             continue;
         };
-        if board.lab_pid != child.id() {
+        if board.lab_pid != child.id() || board.components.is_empty() {
             continue;
         }
         let settled = board.is_settled();
@@ -299,7 +315,7 @@ async fn wait_until_up(
         println!("{trouble}\n");
     }
     println!(
-        "{}\n\n  it goes on in the background: `lab status`, `lab verify`, `lab down`",
+        "{}\n\n  it goes on in the background: `lab status{flags}`, `lab verify{flags}`, `lab down{flags}`",
         view::first_steps(&board)
     );
     let missing = |state| {

@@ -1,6 +1,6 @@
 //! What people see of a lab: progress while it starts, a table, a line that lives.
 
-use std::{collections::HashMap, fmt::Write, sync::Mutex, time::Duration};
+use std::{collections::HashMap, fmt::Write as _, io::Write as _, sync::Mutex, time::Duration};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use console::style;
@@ -9,6 +9,11 @@ use stack::{Board, HOST, State, Status, table};
 use tokio::sync::watch;
 
 const TICK: Duration = Duration::from_millis(120);
+
+/// Prints a line. A reader that has gone away, as `head` does, is no reason to end a lab.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
 
 /// A spinner with a message; nothing where standard error is no terminal.
 pub(crate) fn spinner(message: String) -> ProgressBar {
@@ -95,7 +100,7 @@ impl Steps {
 
     fn say(&self, name: &str, line: &mut Line, said: String) {
         if self.bars.is_hidden() && line.said != said && !said.is_empty() {
-            println!("{name}: {said}");
+            say(&format!("{name}: {said}"));
             line.said = said;
         }
     }
@@ -211,16 +216,35 @@ pub(crate) fn troubles(board: &Board) -> Vec<String> {
         .collect()
 }
 
-/// What runs where.
+/// Columns below which the table leaves out what can be looked up elsewhere.
+const WIDE: u16 = 120;
+
+/// What runs where. Nothing in it is wrapped, so that names and addresses can be copied.
 pub(crate) fn table(board: &Board) -> String {
+    let wide = console::Term::stdout()
+        .size_checked()
+        .is_none_or(|(_, columns)| columns >= WIDE);
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(
-        ["component", "state", "where", "what", "version", "memory"]
-            .map(|title| Cell::new(title).add_attribute(Attribute::Bold)),
-    );
+        .set_content_arrangement(ContentArrangement::Disabled);
+    let row = |cells: [Cell; 6]| {
+        let [name, state, place, role, version, memory] = cells;
+        if wide {
+            vec![name, state, place, role, version, memory]
+        } else {
+            vec![name, state, place, memory]
+        }
+    };
+    table.set_header(row([
+        "component",
+        "state",
+        "where",
+        "what",
+        "version",
+        "memory",
+    ]
+    .map(|title| Cell::new(title).add_attribute(Attribute::Bold))));
     for status in board
         .components
         .iter()
@@ -232,19 +256,19 @@ pub(crate) fn table(board: &Board) -> String {
             State::Starting => Color::Yellow,
             State::Absent | State::Stopped => Color::DarkGrey,
         };
-        table.add_row([
+        let memory = if status.rss_bytes == 0 {
+            String::new()
+        } else {
+            mib(status.rss_bytes)
+        };
+        table.add_row(row([
             Cell::new(&status.name),
             Cell::new(status.state).fg(colour),
             Cell::new(address(status)),
             Cell::new(&status.role),
             Cell::new(status.version.as_deref().unwrap_or("")),
-            Cell::new(if status.rss_bytes == 0 {
-                String::new()
-            } else {
-                mib(status.rss_bytes)
-            })
-            .set_alignment(CellAlignment::Right),
-        ]);
+            Cell::new(memory).set_alignment(CellAlignment::Right),
+        ]));
     }
     let optional: Vec<&str> = board
         .components
@@ -252,7 +276,7 @@ pub(crate) fn table(board: &Board) -> String {
         .filter(|status| is_optional(&status.name))
         .map(|status| status.name.as_str())
         .collect();
-    let mut text = format!("{table}\n\n{} in all", mib(board.total_rss()));
+    let mut text = format!("{}\n\n{} in all", table.trim_fmt(), mib(board.total_rss()));
     if !optional.is_empty() {
         let _ = write!(
             text,

@@ -236,8 +236,7 @@ pub struct CompareArgs {
     pub confidence: f64,
 
     /// A difference that does not matter, such as 5%
-    #[arg(long, value_name = "PERCENT", default_value = "0%", env = "LOADGEN_MARGIN", value_parser = margin,
-          allow_negative_numbers = true)]
+    #[arg(long, value_name = "PERCENT", default_value = "0%", env = "LOADGEN_MARGIN", value_parser = margin)]
     pub margin: f64,
 
     /// Decides what the bootstrap draws

@@ -212,10 +212,12 @@ impl Schedule {
         self.curve.rate_at(since_begin.as_nanos()) / self.shard.of as f64
     }
 
-    /// The rate that is wanted, when it is the same all the time.
+    /// The rate that is wanted, when it is the same all the time. What random arrivals come to is for chance to say.
     pub fn constant_rate(&self) -> Option<f64> {
-        match self.curve {
-            Curve::Constant(rate) => Some(rate.per_second() / self.shard.of as f64),
+        match (&self.curve, self.arrivals) {
+            (Curve::Constant(rate), Arrivals::Even) => {
+                Some(rate.per_second() / self.shard.of as f64)
+            }
             _ => None,
         }
     }

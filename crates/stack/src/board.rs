@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Component, Error, Layout, Ports, layout::write_atomically, process::group_rss};
+use crate::{Component, Error, Layout, Ports, layout::write_atomically, process::rss_by_group};
 
 /// State of one component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +119,17 @@ impl Board {
         }
     }
 
+    /// Of a lab that runs and has not said anything yet.
+    fn unknown(layout: &Layout, lab_pid: u32) -> Self {
+        Self {
+            lab_pid,
+            started_at: 0,
+            port_offset: 0,
+            project: layout.config(""),
+            components: Vec::new(),
+        }
+    }
+
     /// A component by name.
     pub fn get(&self, name: &str) -> Option<&Status> {
         self.components.iter().find(|status| status.name == name)
@@ -133,8 +144,12 @@ impl Board {
 
     /// Reads the memory of every component now.
     pub fn measure(&mut self) {
+        let groups = rss_by_group();
         for status in &mut self.components {
-            status.rss_bytes = status.pid.map_or(0, group_rss);
+            status.rss_bytes = status
+                .pid
+                .and_then(|pid| groups.get(&pid).copied())
+                .unwrap_or(0);
         }
     }
 
@@ -180,14 +195,18 @@ impl Lab {
         let board = std::fs::read(layout.state_file())
             .ok()
             .and_then(|json| serde_json::from_slice::<Board>(&json).ok());
-        let Some(mut board) = board else {
-            return Self::Never;
+        let holder = lock_holder(&layout.lock_file());
+        let mut board = match (board, holder) {
+            // A board of an earlier lab lies there for the moment between a new lab's lock and its
+            // first word; a damaged one is written anew with the next change.
+            (Some(mut board), Some(pid)) if board.lab_pid == pid => {
+                board.measure();
+                return Self::Running(board);
+            }
+            (_, Some(pid)) => return Self::Running(Board::unknown(layout, pid)),
+            (Some(board), None) => board,
+            (None, None) => return Self::Never,
         };
-        // A board of an earlier lab lies there for the moment between a new lab's lock and its first word.
-        if lock_holder(&layout.lock_file()) == Some(board.lab_pid) {
-            board.measure();
-            return Self::Running(board);
-        }
         for status in &mut board.components {
             if status.state != State::Absent {
                 status.state = State::Stopped;

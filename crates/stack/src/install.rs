@@ -14,6 +14,7 @@ use std::{
     fs::File,
     io::Read,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,9 @@ struct Record {
     /// Relative to the directory.
     program: PathBuf,
     size: u64,
+    /// When the content was last compared with its hash; a file changed since is compared again.
+    #[serde(default)]
+    modified: Option<SystemTime>,
     sha256: String,
 }
 
@@ -194,13 +198,13 @@ impl Installer {
     /// When a tool for that is missing.
     pub fn obtainable(&self, component: &'static Component) -> Result<String, Error> {
         match &component.source {
-            Source::Ours | Source::External { .. } => Ok("part of this program".into()),
+            Source::Ours | Source::External { .. } => Ok("nothing has to be got".into()),
             Source::Debian { package, .. } => {
                 debian::tools(component.name)?;
                 Ok(format!("package {package}, by apt-get, without root"))
             }
             Source::Go { module, .. } => {
-                go::tool(component.name).present()?;
+                go::tool(component.name)?;
                 Ok(format!("compiled from {module}, by go, in some minutes"))
             }
             Source::Elasticsearch => {
@@ -323,10 +327,22 @@ fn read_record(dir: &Path) -> Option<Record> {
     serde_json::from_slice(&std::fs::read(dir.join(RECORD)).ok()?).ok()
 }
 
+/// What is installed in a directory, unless its program is not what was installed there.
 fn recorded(dir: &Path, java_home: Option<PathBuf>) -> Option<Installed> {
-    let record = read_record(dir)?;
+    let mut record = read_record(dir)?;
     let program = dir.join(&record.program);
-    (std::fs::metadata(&program).ok()?.len() == record.size).then(|| Installed {
+    let file = std::fs::metadata(&program).ok()?;
+    if file.len() != record.size {
+        return None;
+    }
+    let modified = file.modified().ok();
+    if modified.is_none() || modified != record.modified {
+        expect_sha256(&program, &record.sha256).ok()?;
+        record.modified = modified;
+        // Where that cannot be noted it is compared again next time.
+        let _ = write_record(dir, &record);
+    }
+    Some(Installed {
         program,
         version: record.version,
         home: dir.to_owned(),
@@ -334,9 +350,17 @@ fn recorded(dir: &Path, java_home: Option<PathBuf>) -> Option<Installed> {
     })
 }
 
+fn write_record(dir: &Path, record: &Record) -> Result<(), Error> {
+    let json = serde_json::to_vec_pretty(record).expect("a record of plain values is always JSON");
+    write_atomically(&dir.join(RECORD), &json)
+}
+
 /// An empty directory beside the final one, for building up what will be renamed to it.
 fn partial(dir: &Path) -> Result<PathBuf, Error> {
-    let partial = dir.with_extension("partial");
+    // Not `with_extension`, which would cut a version at its last dot.
+    let mut partial = dir.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
     remove_dir(&partial)?;
     make_dir(&partial)?;
     Ok(partial)
@@ -344,22 +368,19 @@ fn partial(dir: &Path) -> Result<PathBuf, Error> {
 
 fn finish(partial: &Path, dir: &Path, version: &str, program: &Path) -> Result<(), Error> {
     let path = partial.join(program);
-    let size = std::fs::metadata(&path)
-        .map_err(|source| Error::Io {
-            doing: "find",
-            path: path.clone(),
-            source,
-        })?
-        .len();
+    let file = std::fs::metadata(&path).map_err(|source| Error::Io {
+        doing: "find",
+        path: path.clone(),
+        source,
+    })?;
     let record = Record {
         version: version.into(),
         program: program.into(),
-        size,
+        size: file.len(),
+        modified: file.modified().ok(),
         sha256: sha256(&path)?,
     };
-    let json =
-        serde_json::to_vec_pretty(&record).expect("a record of strings and numbers is always JSON");
-    write_atomically(&partial.join(RECORD), &json)?;
+    write_record(partial, &record)?;
     remove_dir(dir)?;
     std::fs::rename(partial, dir).map_err(|source| Error::Io {
         doing: "rename to",
@@ -413,4 +434,36 @@ fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata()
         .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_only_what_was_installed() {
+        let cache = tempfile::tempdir().unwrap();
+        let dir = cache.path().join("thing-1.2");
+        let partial = partial(&dir).unwrap();
+        std::fs::write(partial.join("thing"), b"right").unwrap();
+        assert!(
+            recorded(&dir, None).is_none(),
+            "nothing is there before the rename"
+        );
+        finish(&partial, &dir, "1.2", Path::new("thing")).unwrap();
+        assert_eq!(recorded(&dir, None).unwrap().version, "1.2");
+        // The same size, another content.
+        std::fs::write(dir.join("thing"), b"wrong").unwrap();
+        let later = SystemTime::now() + std::time::Duration::from_secs(5);
+        File::options()
+            .write(true)
+            .open(dir.join("thing"))
+            .unwrap()
+            .set_modified(later)
+            .unwrap();
+        assert!(recorded(&dir, None).is_none());
+        // The right content again, at another time.
+        std::fs::write(dir.join("thing"), b"right").unwrap();
+        assert!(recorded(&dir, None).is_some());
+    }
 }

@@ -96,6 +96,44 @@ impl Layout {
         self.state_dir("shop").join("shop.db")
     }
 
+    /// Whether [`Layout::prepare`] is likely to succeed; changes nothing.
+    ///
+    /// # Errors
+    /// When the nearest directory that exists cannot be written, or too little space is free.
+    pub fn examine(&self) -> Result<(), Error> {
+        let existing = self
+            .data
+            .ancestors()
+            .find(|dir| dir.exists())
+            .unwrap_or(&self.data);
+        nix::unistd::access(
+            existing,
+            nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK,
+        )
+        .map_err(|errno| Error::DataDir {
+            path: self.data.clone(),
+            source: errno.into(),
+        })?;
+        self.check_space(existing)
+    }
+
+    fn check_space(&self, dir: &Path) -> Result<(), Error> {
+        let fault = |errno: nix::errno::Errno| Error::DataDir {
+            path: self.data.clone(),
+            source: errno.into(),
+        };
+        let stat = nix::sys::statvfs::statvfs(dir).map_err(fault)?;
+        let free = stat.blocks_available() * stat.fragment_size();
+        if free < NEEDED_FREE_BYTES {
+            return Err(Error::DiskFull {
+                path: self.data.clone(),
+                free_mib: free / (1024 * 1024),
+                needed_mib: NEEDED_FREE_BYTES / (1024 * 1024),
+            });
+        }
+        Ok(())
+    }
+
     /// Makes the directories and proves that they can be written.
     ///
     /// # Errors
@@ -116,19 +154,7 @@ impl Layout {
                 path: self.data.clone(),
                 source,
             })?;
-        let stat = nix::sys::statvfs::statvfs(&self.data).map_err(|errno| Error::DataDir {
-            path: self.data.clone(),
-            source: errno.into(),
-        })?;
-        let free = stat.blocks_available() * stat.fragment_size();
-        if free < NEEDED_FREE_BYTES {
-            return Err(Error::DiskFull {
-                path: self.data.clone(),
-                free_mib: free / (1024 * 1024),
-                needed_mib: NEEDED_FREE_BYTES / (1024 * 1024),
-            });
-        }
-        Ok(())
+        self.check_space(&self.data)
     }
 }
 

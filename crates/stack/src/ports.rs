@@ -132,7 +132,10 @@ impl fmt::Display for BusyPort {
             (None, Some(holder)) => {
                 write!(f, "is held by {} (process {})", holder.command, holder.pid)
             }
-            (None, None) => write!(f, "is held by a process of another user"),
+            (None, None) => write!(
+                f,
+                "is held by a process that cannot be seen from here (of another user, or just ended)"
+            ),
         }
     }
 }

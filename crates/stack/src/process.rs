@@ -1,6 +1,7 @@
 //! Child processes that never outlive the lab, whatever ends it.
 
 use std::{
+    collections::HashMap,
     ffi::{CStr, CString},
     io,
     path::PathBuf,
@@ -195,16 +196,16 @@ fn merge_usr_share(overlay: &CStr, user_map: Option<&[u8]>) -> io::Result<()> {
     Ok(())
 }
 
-/// Memory of every process in a group, in bytes. Pages that processes share count for each of them.
-pub(crate) fn group_rss(group: u32) -> u64 {
-    let Ok(processes) = procfs::process::all_processes() else {
-        return 0;
-    };
-    let pages: u64 = processes
+/// Resident memory of each process group, in bytes. Pages that processes share count for each of
+/// them.
+pub(crate) fn rss_by_group() -> HashMap<u32, u64> {
+    let mut groups = HashMap::new();
+    let processes = procfs::process::all_processes()
+        .into_iter()
         .flatten()
-        .filter_map(|process| process.stat().ok())
-        .filter(|stat| stat.pgrp.unsigned_abs() == group)
-        .map(|stat| stat.rss)
-        .sum();
-    pages * procfs::page_size()
+        .flatten();
+    for stat in processes.filter_map(|process| process.stat().ok()) {
+        *groups.entry(stat.pgrp.unsigned_abs()).or_default() += stat.rss * procfs::page_size();
+    }
+    groups
 }

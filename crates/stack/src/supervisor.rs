@@ -1,9 +1,10 @@
 //! Starts the components, watches them, ends them.
 
 use std::{
-    collections::VecDeque,
+    convert::Infallible,
+    ffi::OsStr,
     fs::{File, OpenOptions, TryLockError},
-    io::{BufRead, BufReader, Write},
+    io::{Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -26,8 +27,17 @@ const READY_WITHIN: Duration = Duration::from_secs(180);
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 /// Between two looks at a health page.
 const HEALTH_EVERY: Duration = Duration::from_millis(100);
+/// Between two looks at a component that is ready. Three in vain, and it counts as failed until it
+/// answers again.
+const ANSWERS_EVERY: Duration = Duration::from_secs(5);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+const MISSES_ALLOWED: u32 = 3;
+/// Between two looks whether the data directory is still there.
+const DATA_DIR_EVERY: Duration = Duration::from_secs(2);
 /// Last log lines shown of a component that has failed.
 const LAST_LINES: usize = 8;
+/// They are looked for in this much of the log's end.
+const LAST_BYTES: u64 = 64 * 1024;
 /// A log that has grown past this is set aside when its component starts again.
 const LOG_ROTATE_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -84,7 +94,7 @@ impl Supervisor {
             slo_rules: None,
             board: watch::Sender::new(board),
             stop_from: watch::Sender::new(u16::MAX),
-            http: reqwest::Client::new(),
+            http: loopback_client(),
         };
         Ok(Self {
             shared,
@@ -105,11 +115,15 @@ impl Supervisor {
     }
 
     /// Starts everything and keeps it until `stop` comes, then ends it in order. Once ending has
-    /// begun, `force` kills what is left.
+    /// begun, `force` kills what is left. Returns whether everything ended in order.
     ///
     /// Call it on the main thread of a current-thread runtime: components live as long as the thread
     /// that started them.
-    pub async fn run(self, stop: impl Future<Output = ()>, force: impl Future<Output = ()>) {
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        force: impl Future<Output = ()>,
+    ) -> bool {
         // Held to the end.
         let Self { shared, _lock } = self;
         let shared = Arc::new(shared);
@@ -121,7 +135,10 @@ impl Supervisor {
         for &component in &shared.components {
             tasks.spawn(look_after(Arc::clone(&shared), component));
         }
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            () = data_dir_removed(&shared.layout) => {}
+        }
         let mut tiers: Vec<u8> = shared
             .components
             .iter()
@@ -168,6 +185,24 @@ impl Supervisor {
         }
         writer.abort();
         let _ = shared.board.borrow().save(&shared.layout.state_file());
+        !forced
+    }
+}
+
+/// A client for addresses on this machine, whatever proxy the user's environment names.
+fn loopback_client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .no_proxy()
+        .build()
+        .expect("a client without TLS needs nothing that can be missing")
+}
+
+/// Returns once the data directory is not there any more: nobody could find this lab again, to look
+/// at it or to end it.
+async fn data_dir_removed(layout: &Layout) {
+    while layout.lock_file().exists() {
+        tokio::time::sleep(DATA_DIR_EVERY).await;
     }
 }
 
@@ -184,19 +219,28 @@ fn lock(layout: &Layout) -> Result<File, Error> {
         .write(true)
         .open(&path)
         .map_err(fault)?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0)
-                .and_then(|()| writeln!(file, "{}", std::process::id()))
-                .map_err(fault)?;
-            Ok(file)
+    // Whoever asks whether a lab runs holds the lock for a moment.
+    let mut tries = 0;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if tries < 10 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::AlreadyRunning {
+                    data_dir: layout.data().into(),
+                    pid: crate::board::lock_holder(&path),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(fault(source)),
         }
-        Err(TryLockError::WouldBlock) => Err(Error::AlreadyRunning {
-            data_dir: layout.data().into(),
-            pid: crate::board::lock_holder(&path),
-        }),
-        Err(TryLockError::Error(source)) => Err(fault(source)),
     }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(fault)?;
+    Ok(file)
 }
 
 /// Writes the board down whenever it has changed, several changes at once where they come quickly.
@@ -227,12 +271,21 @@ async fn look_after(shared: Arc<Shared>, component: &'static Component) {
             .await;
     };
     let end = shared.live(component, stop).await;
+    let log = shared
+        .board
+        .borrow()
+        .get(component.name)
+        .and_then(|status| status.log.clone());
+    let last_lines = match end {
+        End::Failed(_) => log.as_deref().map(last_lines).unwrap_or_default(),
+        End::Stopped | End::Absent(_) => Vec::new(),
+    };
     shared.update(component, |status| {
-        status.pid = None;
         status.part = None;
         match end {
             End::Stopped => {
-                if status.state != State::Failed {
+                // What had died before stays as it was.
+                if status.state != State::Failed || status.pid.is_some() {
                     (status.state, status.detail) = (State::Stopped, None);
                 }
             }
@@ -242,9 +295,10 @@ async fn look_after(shared: Arc<Shared>, component: &'static Component) {
             End::Failed(reason) => {
                 status.state = State::Failed;
                 status.detail = Some(reason);
-                status.last_lines = status.log.as_deref().map(last_lines).unwrap_or_default();
+                status.last_lines = last_lines;
             }
         }
+        status.pid = None;
     });
 }
 
@@ -313,6 +367,38 @@ impl Shared {
                 End::Stopped
             }
             status = group.wait() => End::Failed(died(status, "while it was running")),
+            never = self.keep_looking(component) => match never {},
+        }
+    }
+
+    /// Notices when a component that runs stops answering, and when it answers again.
+    async fn keep_looking(&self, component: &'static Component) -> Infallible {
+        let Some(health) = &component.health else {
+            return std::future::pending().await;
+        };
+        let url = self.ports.url(component, health.port) + health.path;
+        let mut missed = 0;
+        loop {
+            tokio::time::sleep(ANSWERS_EVERY).await;
+            if self
+                .accepts(self.http.get(&url).timeout(ANSWERS_WITHIN))
+                .await
+            {
+                if missed >= MISSES_ALLOWED {
+                    self.update(component, |status| {
+                        (status.state, status.detail) = (State::Ready, None);
+                    });
+                }
+                missed = 0;
+                continue;
+            }
+            missed += 1;
+            if missed == MISSES_ALLOWED {
+                self.update(component, |status| {
+                    status.state = State::Failed;
+                    status.detail = Some(format!("it runs, but {url} does not answer 2xx"));
+                });
+            }
         }
     }
 
@@ -384,8 +470,17 @@ impl Shared {
             path: installed.program.clone(),
             source,
         };
+        for variable in std::env::vars_os()
+            .map(|(name, _)| name)
+            .filter(|name| is_for_one_program(name))
+        {
+            command.env_remove(variable);
+        }
         command
             .args(&launch.args)
+            // Everything they talk to is on this machine.
+            .env("NO_PROXY", "127.0.0.1,localhost")
+            .env("no_proxy", "127.0.0.1,localhost")
             .envs(launch.env.iter().map(|(name, value)| (name, value)))
             .current_dir(launching.run_dir()?)
             .stdin(Stdio::null())
@@ -451,9 +546,29 @@ impl Shared {
     }
 
     async fn accepts(&self, request: reqwest::RequestBuilder) -> bool {
-        let answer = request.timeout(Duration::from_secs(10)).send().await;
+        let answer = request.send().await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }
+}
+
+/// Variables that configure one program of the stack. Set for the user's own run of that program,
+/// they would change what the lab starts; what the lab wants is on the command line.
+fn is_for_one_program(variable: &OsStr) -> bool {
+    const PREFIXES: [&str; 9] = [
+        "OTEL_",
+        "FLASK_API_",
+        "PAYMENTS_",
+        "EXPORTER_",
+        "LOADGEN_",
+        "DATABASE_URL",
+        "JAEGER_",
+        "OTELCOL_",
+        "ES_",
+    ];
+    // How much to trace and how much to log are the user's to say.
+    const KEPT: [&str; 2] = ["OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"];
+    let name = variable.to_string_lossy();
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !KEPT.contains(&&*name)
 }
 
 fn died(status: std::io::Result<std::process::ExitStatus>, when: &str) -> String {
@@ -480,20 +595,24 @@ fn open_log(path: &Path) -> Result<File, Error> {
         .map_err(fault)
 }
 
+/// Whatever bytes they hold.
 fn last_lines(log: &Path) -> Vec<String> {
-    let Ok(file) = File::open(log) else {
-        return Vec::new();
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
+        let mut end = Vec::new();
+        file.read_to_end(&mut end)?;
+        Ok(end)
     };
-    let mut last = VecDeque::new();
-    for line in BufReader::new(file)
+    let end = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&end);
+    let lines: Vec<&str> = text
         .lines()
-        .map_while(Result::ok)
         .filter(|line| !line.trim().is_empty())
-    {
-        if last.len() == LAST_LINES {
-            last.pop_front();
-        }
-        last.push_back(line);
-    }
-    last.into()
+        .collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..]
+        .iter()
+        .map(|&line| line.to_owned())
+        .collect()
 }

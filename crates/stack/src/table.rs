@@ -346,14 +346,17 @@ pub(crate) fn find_known(name: &str) -> &'static Component {
 
 /// Environment of every program of ours that makes spans.
 fn traced(launch: Launch, launching: &Launching<'_>) -> Launch {
+    let launch = launch.env(
+        "OTEL_RESOURCE_ATTRIBUTES",
+        format!("service.instance.id={}", launching.component.name),
+    );
+    if launching.others.iter().all(|other| other.name != "jaeger") {
+        return launch.env("OTEL_TRACES_EXPORTER", "none");
+    }
     launch
         .env(
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             launching.url_of("jaeger", "otlp-http"),
-        )
-        .env(
-            "OTEL_RESOURCE_ATTRIBUTES",
-            format!("service.instance.id={}", launching.component.name),
         )
         // A lesson should not wait five seconds for its traces.
         .env("OTEL_BSP_SCHEDULE_DELAY", "1000")
@@ -435,7 +438,10 @@ fn prometheus(launching: &Launching<'_>) -> Result<Launch, Error> {
     .option("--storage.tsdb.retention.size", "2GB")
     .option("--web.listen-address", launching.address("http"))
     // What links in alerts begin with; unset, it is the machine's name, where nobody listens.
-    .option("--web.external-url", format!("http://{}", launching.address("http")))
+    .option(
+        "--web.external-url",
+        format!("http://{}", launching.address("http")),
+    )
     .option("--enable-feature", "exemplar-storage")
     // Lets a learner edit a rule and see it: POST /-/reload. It listens on loopback only.
     .arg("--web.enable-lifecycle"))
@@ -588,7 +594,7 @@ fn otelcol(launching: &Launching<'_>) -> Result<Launch, Error> {
             launching.layout.config("elk/otel-collector.yaml"),
         )
         .option("--feature-gates", "stanza.synchronousLogEmitter")
-        .env("APP_LOG_GLOB", launching.layout.app_logs().join("*.log"))
+        .env("APP_LOG_GLOB", launching.layout.app_logs().join("*.log*"))
         .env("OTELCOL_STORAGE", launching.state_dir()?)
         .env(
             "ELASTICSEARCH_URL",

@@ -28,11 +28,13 @@ pub(crate) struct Endpoints {
     out_of_order: BTreeMap<String, String>,
 }
 
+const LEFT_OUT: &str = "this lab was started without it";
+
 fn out_of_order(board: &Board) -> BTreeMap<String, String> {
     let mut reasons = BTreeMap::new();
     for component in table::COMPONENTS {
         let reason = match board.get(component.name) {
-            None => "this lab was started without it".to_owned(),
+            None => LEFT_OUT.to_owned(),
             Some(status) if matches!(status.state, State::Starting | State::Ready) => continue,
             Some(status) => {
                 format!(
@@ -102,6 +104,22 @@ impl Endpoints {
             Some((name, reason)) => bail!("{name} does not run: {reason}"),
             None => Ok(()),
         }
+    }
+
+    /// Whether every component that has a scrape target can answer, but for those left out on purpose.
+    pub(crate) fn need_all_scraped(&self) -> anyhow::Result<()> {
+        let scraped = table::COMPONENTS
+            .iter()
+            .filter(|component| !component.scrape.is_empty());
+        let names: Vec<&str> = scraped
+            .map(|component| component.name)
+            .filter(|name| {
+                self.out_of_order
+                    .get(*name)
+                    .is_some_and(|reason| reason != LEFT_OUT)
+            })
+            .collect();
+        self.need(&names)
     }
 
     /// Those that a file names.

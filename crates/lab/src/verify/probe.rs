@@ -26,6 +26,7 @@ pub(super) struct SentRequest {
 impl Probe {
     pub(super) fn new() -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
+            .no_proxy()
             .timeout(Duration::from_secs(10))
             .build()
             .context("cannot make an HTTP client")?;

@@ -136,6 +136,7 @@ impl Check<'_> {
     /// Row 1: every expected target is there and up, by name.
     async fn targets(&self) -> Seen {
         self.endpoints.need(&["prometheus"])?;
+        self.endpoints.need_all_scraped()?;
         eventually(PATIENCE, async || {
             let url = format!("{}/api/v1/targets", self.endpoints.prometheus);
             let answer = self.probe.get(&url, &[("state", "active")]).await?;

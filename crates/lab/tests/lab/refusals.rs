@@ -176,3 +176,39 @@ fn missing_tools_hold_back_only_what_needs_them() {
     assert_eq!(state("jaeger"), "absent");
     assert_eq!(state("prometheus"), "absent");
 }
+
+#[test]
+fn a_lab_whose_data_directory_is_removed_ends() {
+    let mut place = TestLab::new();
+    let up = place.up(OURS_ONLY);
+    assert_eq!(up.status.code(), Some(0), "{}", text(&up));
+    let processes = place.processes();
+    std::fs::remove_dir_all(place.data.path()).unwrap();
+    place.assert_gone(&processes);
+}
+
+#[test]
+fn a_damaged_state_file_hides_no_running_lab() {
+    let mut place = TestLab::new();
+    let up = place.up(OURS_ONLY);
+    assert_eq!(up.status.code(), Some(0), "{}", text(&up));
+    let processes = place.processes();
+    std::fs::write(place.data.path().join("state.json"), "{ damaged").unwrap();
+    let down = place.run(&["down"]);
+    assert_eq!(down.status.code(), Some(0), "{}", text(&down));
+    place.assert_gone(&processes);
+}
+
+#[test]
+fn output_may_be_cut_off() {
+    let place = TestLab::new();
+    let mut doctor = place
+        .command(&["doctor"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(doctor.stdout.take());
+    let output = doctor.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "no panic");
+}

@@ -171,6 +171,29 @@ fn a_component_that_dies_is_reported_and_the_rest_goes_on() {
             .unwrap()
             .clone()
     };
+    // One that hangs counts as failed until it answers again.
+    let alertmanager = Pid::from_raw(
+        find("alertmanager")["pid"]
+            .as_i64()
+            .unwrap()
+            .try_into()
+            .unwrap(),
+    );
+    kill(alertmanager, Signal::SIGSTOP).unwrap();
+    eventually("its silence is told", || {
+        find("alertmanager")["state"] == "failed"
+    });
+    assert!(
+        find("alertmanager")["detail"]
+            .as_str()
+            .unwrap()
+            .contains("does not answer")
+    );
+    kill(alertmanager, Signal::SIGCONT).unwrap();
+    eventually("it is ready again", || {
+        find("alertmanager")["state"] == "ready"
+    });
+
     let jaeger = find("jaeger")["pid"].as_i64().unwrap();
     kill(Pid::from_raw(jaeger.try_into().unwrap()), Signal::SIGKILL).unwrap();
     eventually("its death is told", || find("jaeger")["state"] == "failed");

@@ -221,7 +221,7 @@ fn what_is_no_result_is_said_to_be_none() {
             "0.5 to 0.999",
         ),
         (
-            vec!["compare", text(&good), text(&good), "--margin", "-1%"],
+            vec!["compare", text(&good), text(&good), "--margin", "5"],
             "such as 5%",
         ),
     ] {

@@ -7,13 +7,40 @@ use tokio::process::Command;
 use super::Progress;
 use crate::{Error, tool::Tool};
 
-/// The Go command.
-pub(super) fn tool(component: &str) -> Tool {
-    Tool::new(
-        "go",
-        component,
-        "install Go 1.25 or newer (https://go.dev/doc/install), then try again",
-    )
+/// The first release that gets a newer one by itself when a `go.mod` asks for it.
+const OLDEST: u32 = 21;
+const CURE: &str =
+    "install a current Go (https://go.dev/doc/install; Debian 12's own is too old), then try again";
+
+/// The Go command, if it is there and not too old.
+pub(super) fn tool(component: &str) -> Result<Tool, Error> {
+    let tool = Tool::new("go", component, CURE);
+    tool.present()?;
+    let version = std::process::Command::new("go")
+        .args(["env", "GOVERSION"])
+        .env("GOTOOLCHAIN", "local")
+        .output();
+    let version = version
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default();
+    if minor(&version).is_some_and(|minor| minor < OLDEST) {
+        return Err(Error::MissingTool {
+            component: component.into(),
+            tool: format!("Go 1.{OLDEST} or newer (there is {version})"),
+            cure: CURE.into(),
+        });
+    }
+    Ok(tool)
+}
+
+/// The second number of `go1.26.8`.
+fn minor(version: &str) -> Option<u32> {
+    version
+        .strip_prefix("go1.")?
+        .split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// One `go build`.
@@ -36,7 +63,13 @@ impl Build {
         &self,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<(), Error> {
-        let go = tool(self.component);
+        let go = tool(self.component)?;
+        // Without its directory `go` could not be started, which would look like a missing `go`.
+        std::fs::read_dir(&self.module).map_err(|source| Error::Io {
+            doing: "read",
+            path: self.module.clone(),
+            source,
+        })?;
         progress(Progress::step("downloading its modules"));
         let packages = go
             .run(|go| {
@@ -88,5 +121,23 @@ impl Build {
             .env("GOFLAGS", "")
             .env("GOWORK", "off")
             .env("CGO_ENABLED", "0")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::minor;
+
+    #[test]
+    fn reads_go_versions() {
+        for (version, expected) in [
+            ("go1.26.8", Some(26)),
+            ("go1.19", Some(19)),
+            ("go1.27rc1", Some(27)),
+            ("devel go1.28-abc", None),
+            ("", None),
+        ] {
+            assert_eq!(minor(version), expected, "{version:?}");
+        }
     }
 }

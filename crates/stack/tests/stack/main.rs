@@ -54,7 +54,7 @@ static STUBBORN: Component = component("stubborn", |_| {
 });
 /// Says why it cannot start.
 static BROKEN: Component = component("broken", |_| {
-    sh("echo first; echo 'no such port: banana' >&2; exit 7")
+    sh("echo first; printf 'not text: \\377\\n'; echo 'no such port: banana' >&2; exit 7")
 });
 static ABSENT: Component = Component {
     source: Source::External {
@@ -213,7 +213,10 @@ fn a_failure_is_explained_and_holds_nobody_up() {
         broken.detail.as_deref().unwrap().contains("exit status: 7"),
         "{broken:?}"
     );
-    assert_eq!(broken.last_lines, ["first", "no such port: banana"]);
+    assert_eq!(
+        broken.last_lines,
+        ["first", "not text: \u{fffd}", "no such port: banana"]
+    );
     let absent = board.get("absent").unwrap();
     assert_eq!(absent.state, State::Absent);
     assert!(

@@ -170,3 +170,14 @@ async fn only_the_collectors_asked_for_run() {
     assert_eq!(scrape.values("shop_collector_success").len(), 1);
     assert_eq!(scrape.find("shop_database_size_bytes"), None);
 }
+
+#[tokio::test]
+async fn an_empty_shop_has_figures_too() {
+    let (shop, mut db) = Shop::open().await;
+    sql(&mut db, "DELETE FROM products").await;
+    let scrape = Running::start(&shop, &[]).scrape().await;
+    assert_eq!(scrape.value("shop_up"), 1.0);
+    assert_eq!(scrape.success("stock"), 1.0);
+    assert!(scrape.values("shop_product_stock").is_empty());
+    assert_eq!(scrape.value("shop_revenue_cents"), 0.0);
+}

@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Is what loadgen says true, and how fast is it? See docs/loadgen.md.
+
+    bench/loadgen/run.py [oracle] [rate] [peak]
+
+Needs a release build (cargo build --release -p loadgen), rustc and taskset. wrk, hey and oha are measured beside it when
+they are installed. Server and generator get one core each; BENCH_PREFIX="chrt -f 50" keeps others off them. Exit status 1 when something that must hold does not.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LOADGEN = ROOT / "target/release/loadgen"
+SERVER = ROOT / "target/bench/stalling-server"
+
+SECONDS, RATE, CAPACITY, DELAY_MS = 30, 500, 5000, 50
+# Between two requests, as the formula knows of no first one.
+STALL_AFTER = 10.001
+STALLS = [0.2, 1, 5]
+QUANTILES = [0.5, 0.99, 0.999]
+CONNECTIONS = 50
+MAX_IN_FLIGHT = 6000
+# Such as "chrt -f 50" where other programs are busy on the same cores.
+PREFIX = shlex.split(os.environ.get("BENCH_PREFIX", ""))
+
+good = True
+
+
+def check(ok, text):
+    global good
+    good = good and ok
+    print(f"{'ok    ' if ok else 'FAILED'} {text}")
+
+
+class Server:
+    def __init__(self, *arguments):
+        self.command = [*PREFIX, "taskset", "-c", "1", str(SERVER), *map(str, arguments)]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
+        return self.process.stdout.readline().strip()
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def on_one_core(*command):
+    result = subprocess.run(
+        [*PREFIX, "taskset", "-c", "0", *map(str, command)], capture_output=True, text=True
+    )
+    if result.returncode != 0:
+        sys.exit(f"{command}: {result.stderr}")
+    return result.stdout
+
+
+def loadgen(url, *arguments):
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        on_one_core(
+            LOADGEN, "run", url, "--json", file.name, "--trace-ratio", 0, *arguments
+        )
+        return json.load(file)
+
+
+def milliseconds(text):
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60000}[unit]
+
+
+def by_loadgen(url):
+    latency = loadgen(
+        url, "--rate", RATE, "--for", f"{SECONDS}s", "--max-in-flight", MAX_IN_FLIGHT
+    )["latency_ms"]
+    return [latency["p50"], latency["p99"], latency["p99.9"]]
+
+
+def by_wrk(url):
+    # A closed loop: it has no rate, and sends no request while it waits for answers.
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(
+            "done = function(summary, latency, requests)\n"
+            "  for _, p in pairs({50, 99, 99.9}) do print('Q ' .. latency:percentile(p) / 1000) end\n"
+            "end\n"
+        )
+        script.flush()
+        out = on_one_core(
+            "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--timeout", "60s", "-s", script.name, url
+        )
+    return [float(ms) for ms in re.findall(r"^Q ([\d.]+)", out, re.M)]
+
+
+def by_hey(url):
+    out = on_one_core(
+        "hey", "-z", f"{SECONDS}s", "-c", CONNECTIONS, "-q", RATE / CONNECTIONS, "-t", 60, url
+    )
+    found = {p: float(s) * 1e3 for p, s in re.findall(r"(\d+)%+ in ([\d.]+) secs", out)}
+    return [found.get("50"), found.get("99"), None]
+
+
+def by_oha(url):
+    def ask(*more):
+        out = on_one_core(
+            "oha", "--no-tui", "-z", f"{SECONDS}s", "-q", RATE, "-c", CONNECTIONS,
+            "--output-format", "json", *more, url,
+        )
+        found = json.loads(out)["latencyPercentiles"]
+        return [found[p] * 1e3 for p in ("p50", "p99", "p99.9")]
+
+    return ask("--latency-correction")
+
+
+PEERS = {"wrk": by_wrk, "hey": by_hey, "oha": by_oha}
+
+
+def installed():
+    for name in PEERS:
+        if shutil.which(name):
+            yield name
+        else:
+            print(f"{name} is not installed: skipped")
+
+
+def oracle():
+    """p50, p99 and p99.9 of a server that stalls once, against base + S - (1 - q) T (1 - R / C)."""
+    base = DELAY_MS + 1000 / CAPACITY
+    peers = list(installed())
+    for stall in STALLS:
+        expected = [
+            max(base, base + 1000 * (stall - (1 - q) * SECONDS * (1 - RATE / CAPACITY)))
+            for q in QUANTILES
+        ]
+
+        def row(name, numbers):
+            cells = [
+                "          -          " if n is None else f"{n:10.1f} ({n / e:6.4f})"
+                for n, e in zip(numbers, expected)
+            ]
+            print(f"  {name:10}" + "  ".join(cells))
+
+        print(f"\nstall of {stall} s: p50, p99, p99.9 in ms (over the truth)")
+        row("truth", expected)
+        for name, ask in [("loadgen", by_loadgen), *((n, PEERS[n]) for n in peers)]:
+            with Server(CAPACITY, DELAY_MS, STALL_AFTER, stall) as url:
+                measured = ask(url)
+            row(name, measured)
+            if name == "loadgen":
+                worst = max(abs(n / e - 1) for n, e in zip(measured, expected))
+        check(worst < 0.02, f"loadgen is within {worst:.2%} of the truth (allowed: 2 %)")
+
+
+def rate():
+    """The achieved rate below saturation."""
+    print()
+    for pace in ["10", "100", "1000", "3000", "ramp:0..2000/5s", "sine:100..1000/2s", "poisson:500"]:
+        with Server(0, 0, 0, 0) as url:
+            result = loadgen(url, "--pace", pace, "--for", "5s", "--seed", 1)
+        wanted, got = result["wanted_rate"], result["achieved_rate"]
+        check(
+            abs(got / wanted - 1) < 0.001 and result["dropped"] == 0,
+            f"{pace}: {got} /s of {wanted} /s wanted, {result['dropped']} dropped",
+        )
+
+
+def peak():
+    """Requests a second that one core can make, against a server that answers at once."""
+    print()
+    seconds, connections = 4, 64
+    best, peak = {}, 0
+    # Asked for far more than it can, a generator is busy with dropping: its peak is where it is asked for a little more.
+    for rate in [5000, 10000, 15000, 20000, 30000, 40000]:
+        with Server(0, 0, 0, 0) as url:
+            result = loadgen(
+                url, "--rate", rate, "--for", f"{seconds}s", "--max-in-flight", connections
+            )
+        got = result["sent"] / result["elapsed_seconds"]
+        print(f"  loadgen asked for {rate} /s: {got:.0f} /s, {result['dropped']} dropped")
+        peak = max(peak, got)
+    for _ in range(3):
+        if shutil.which("wrk"):
+            with Server(0, 0, 0, 0) as url:
+                out = on_one_core("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url)
+                best.setdefault("wrk", []).append(float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]))
+        if shutil.which("oha"):
+            with Server(0, 0, 0, 0) as url:
+                out = on_one_core(
+                    "oha", "--no-tui", "-z", f"{seconds}s", "-c", connections, "--output-format", "json", url
+                )
+                best.setdefault("oha", []).append(json.loads(out)["summary"]["requestsPerSec"])
+    middle = {"loadgen": peak} | {name: sorted(rates)[1] for name, rates in best.items()}
+    for name, found in middle.items():
+        print(f"  {name:10}{found:10.0f} /s, loadgen is {middle['loadgen'] / found:.2f} of it")
+    for name, share in [("wrk", 0.6), ("oha", 1.0)]:
+        if name in middle:
+            check(middle["loadgen"] >= share * middle[name], f"at least {share} of {name}")
+        else:
+            print(f"{name} is not installed: skipped")
+
+
+def main():
+    sys.stdout.reconfigure(line_buffering=True)
+    if not LOADGEN.exists():
+        sys.exit("no release build: cargo build --release -p loadgen")
+    SERVER.parent.mkdir(parents=True, exist_ok=True)
+    source = pathlib.Path(__file__).with_name("server.rs")
+    subprocess.run(["rustc", "--edition", "2024", "-O", "-o", SERVER, source], check=True)
+    parts = {"oracle": oracle, "rate": rate, "peak": peak}
+    for name in sys.argv[1:] or parts:
+        if name not in parts:
+            sys.exit(f"{name} is none of {', '.join(parts)}")
+        parts[name]()
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
