@@ -36,6 +36,21 @@ const fn tcp_probe(port: &'static str, service: &'static str) -> Option<Probe> {
     })
 }
 
+/// What most rows have in common, and what the lab does not start has altogether.
+const PLAIN: Component = Component {
+    name: "",
+    role: "",
+    source: Source::Ours,
+    ports: &[],
+    health: None,
+    setup: &[],
+    scrape: &[],
+    probe: None,
+    after: &[],
+    tier: 0,
+    launch: None,
+};
+
 /// Every component, in the order in which people read them.
 pub const COMPONENTS: &[Component] = &[
     Component {
@@ -44,12 +59,12 @@ pub const COMPONENTS: &[Component] = &[
         source: Source::Ours,
         ports: &[port("http", 5000), port("admin", 5100)],
         health: health("admin", "/readyz"),
-        setup: &[],
         scrape: &[scrape("flask-api", "admin", "flask-api")],
         probe: probe("http", "/healthz", "flask-api"),
         after: &["payments"],
         tier: 3,
         launch: Some(flask_api),
+        ..PLAIN
     },
     Component {
         name: "flask-api-2",
@@ -57,12 +72,12 @@ pub const COMPONENTS: &[Component] = &[
         source: Source::Ours,
         ports: &[port("http", 5001), port("admin", 5101)],
         health: health("admin", "/readyz"),
-        setup: &[],
         scrape: &[scrape("flask-api", "admin", "flask-api")],
         probe: probe("http", "/healthz", "flask-api"),
         after: &["payments"],
         tier: 3,
         launch: Some(flask_api),
+        ..PLAIN
     },
     Component {
         name: "payments",
@@ -70,12 +85,11 @@ pub const COMPONENTS: &[Component] = &[
         source: Source::Ours,
         ports: &[port("http", 5010), port("admin", 5110)],
         health: health("admin", "/readyz"),
-        setup: &[],
         scrape: &[scrape("payments", "admin", "payments")],
         probe: probe("http", "/healthz", "payments"),
-        after: &[],
         tier: 2,
         launch: Some(payments),
+        ..PLAIN
     },
     Component {
         name: "custom-flask-exporter",
@@ -83,16 +97,14 @@ pub const COMPONENTS: &[Component] = &[
         source: Source::Ours,
         ports: &[port("http", 9848)],
         health: health("http", "/healthz"),
-        setup: &[],
         scrape: &[scrape(
             "custom-flask-exporter",
             "http",
             "custom-flask-exporter",
         )],
-        probe: None,
-        after: &[],
         tier: 3,
         launch: Some(custom_flask_exporter),
+        ..PLAIN
     },
     Component {
         name: "loadgen",
@@ -100,12 +112,11 @@ pub const COMPONENTS: &[Component] = &[
         source: Source::Ours,
         ports: &[port("metrics", 9849)],
         health: health("metrics", "/metrics"),
-        setup: &[],
         scrape: &[scrape("loadgen", "metrics", "loadgen")],
-        probe: None,
         after: &["flask-api-1", "flask-api-2"],
         tier: 4,
         launch: Some(loadgen),
+        ..PLAIN
     },
     Component {
         name: "prometheus",
@@ -116,12 +127,10 @@ pub const COMPONENTS: &[Component] = &[
         },
         ports: &[port("http", 9090)],
         health: health("http", "/-/ready"),
-        setup: &[],
         scrape: &[scrape("prometheus", "http", "prometheus")],
-        probe: None,
-        after: &[],
         tier: 0,
         launch: Some(prometheus),
+        ..PLAIN
     },
     Component {
         name: "alertmanager",
@@ -136,12 +145,10 @@ pub const COMPONENTS: &[Component] = &[
         },
         ports: &[port("http", 9093)],
         health: health("http", "/-/ready"),
-        setup: &[],
         scrape: &[scrape("alertmanager", "http", "alertmanager")],
-        probe: None,
-        after: &[],
         tier: 0,
         launch: Some(alertmanager),
+        ..PLAIN
     },
     Component {
         name: "node_exporter",
@@ -152,12 +159,10 @@ pub const COMPONENTS: &[Component] = &[
         },
         ports: &[port("http", 9100)],
         health: health("http", "/metrics"),
-        setup: &[],
         scrape: &[scrape("node", "http", "node")],
-        probe: None,
-        after: &[],
         tier: 1,
         launch: Some(node_exporter),
+        ..PLAIN
     },
     Component {
         name: "blackbox_exporter",
@@ -168,12 +173,10 @@ pub const COMPONENTS: &[Component] = &[
         },
         ports: &[port("http", 9115)],
         health: health("http", "/-/healthy"),
-        setup: &[],
         scrape: &[scrape("blackbox", "http", "blackbox")],
-        probe: None,
-        after: &[],
         tier: 1,
         launch: Some(blackbox_exporter),
+        ..PLAIN
     },
     Component {
         name: "cadvisor",
@@ -186,12 +189,10 @@ pub const COMPONENTS: &[Component] = &[
         },
         ports: &[port("http", 8080)],
         health: health("http", "/metrics"),
-        setup: &[],
         scrape: &[scrape("cadvisor", "http", "cadvisor")],
-        probe: None,
-        after: &[],
         tier: 1,
         launch: Some(cadvisor),
+        ..PLAIN
     },
     Component {
         name: "jaeger",
@@ -213,15 +214,14 @@ pub const COMPONENTS: &[Component] = &[
             port("health", 13133),
         ],
         health: health("health", "/status"),
-        setup: &[],
         scrape: &[
             scrape("jaeger", "metrics", "jaeger"),
             scrape("jaeger-spanmetrics", "spanmetrics", "jaeger"),
         ],
         probe: tcp_probe("otlp-http", "jaeger"),
-        after: &[],
         tier: 0,
         launch: Some(jaeger),
+        ..PLAIN
     },
     Component {
         name: "elasticsearch",
@@ -234,11 +234,10 @@ pub const COMPONENTS: &[Component] = &[
             path: "/_index_template/flask-logs",
             file: "elk/index-template.json",
         }],
-        scrape: &[],
         probe: probe("http", "/_cluster/health", "elasticsearch"),
-        after: &[],
         tier: 0,
         launch: Some(elasticsearch),
+        ..PLAIN
     },
     Component {
         name: "otelcol",
@@ -256,16 +255,15 @@ pub const COMPONENTS: &[Component] = &[
             port("elasticsearch", 8891),
         ],
         health: health("health", "/"),
-        setup: &[],
         scrape: &[
             scrape("otel-collector", "metrics", "otel-collector"),
             scrape("elasticsearch", "elasticsearch", "elasticsearch"),
         ],
-        probe: None,
         // The index template has to be there before the first document.
         after: &["elasticsearch"],
         tier: 1,
         launch: Some(otelcol),
+        ..PLAIN
     },
     external(
         "grafana",
@@ -310,14 +308,7 @@ const fn external(
         name,
         role,
         source: Source::External { program, cure },
-        ports: &[],
-        health: None,
-        setup: &[],
-        scrape: &[],
-        probe: None,
-        after: &[],
-        tier: 0,
-        launch: None,
+        ..PLAIN
     }
 }
 
