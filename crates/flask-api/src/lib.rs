@@ -135,7 +135,7 @@ impl App {
     ) -> anyhow::Result<Self> {
         let payments = Payments::new(&args.payments_url, args.payments_timeout, &registry)
             .map_err(|error| match error {
-                ClientError::Url(_) => service::Error::Usage(error.to_string()).into(),
+                ClientError::Url => service::Error::Usage(error.to_string()).into(),
                 error => anyhow::Error::from(error),
             })?;
         let store = SqliteStore::open(&args.database_url)

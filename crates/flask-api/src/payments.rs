@@ -68,11 +68,11 @@ impl PaymentError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Not `http://HOST[:PORT]`.
+    /// Not `http://HOST[:PORT]`. It is not repeated: it may hold a password.
     #[error(
-        "the payments URL {0:?} is not valid; use http://HOST:PORT, for example http://127.0.0.1:5010"
+        "--payments-url (PAYMENTS_URL) is not valid; use http://HOST:PORT without credentials, for example http://127.0.0.1:5010"
     )]
-    Url(String),
+    Url,
     /// No HTTP client on this system.
     #[error("no HTTP client can be set up")]
     Http(#[source] reqwest::Error),
@@ -98,7 +98,7 @@ impl Payments {
         timeout: Duration,
         registry: &Registry,
     ) -> Result<Self, ClientError> {
-        let invalid = || ClientError::Url(base_url.into());
+        let invalid = || ClientError::Url;
         let mut endpoint = Url::parse(base_url).map_err(|_| invalid())?;
         // Neither TLS, which this build does without, nor credentials, which would end up in spans.
         if endpoint.scheme() != "http"
@@ -151,7 +151,8 @@ impl Payments {
             http.request.method = "POST",
             http.response.status_code = tracing::field::Empty,
             server.address = self.server_address,
-            server.port = self.server_port,
+            // As i64: tracing-opentelemetry writes unsigned numbers as text.
+            server.port = i64::from(self.server_port),
             url.full = self.endpoint.as_str(),
         );
         let started = Instant::now();
@@ -205,7 +206,7 @@ impl Payments {
             .await
             .map_err(failed)?;
         let status = response.status();
-        span.record("http.response.status_code", status.as_u16());
+        span.record("http.response.status_code", i64::from(status.as_u16()));
         if status.is_client_error() || status.is_server_error() {
             span.record("error.type", status.as_str());
             span.record("otel.status_code", "ERROR");

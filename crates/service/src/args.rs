@@ -46,11 +46,12 @@ pub struct ServerArgs<P: Program> {
     pub shutdown_timeout: Duration,
 
     /// What to log, in `tracing` filter syntax: `info`, `warn,service=debug`
+    // actix_http reports every client's malformed request as an error of ours.
     #[arg(
         long,
         value_name = "FILTER",
         env = "RUST_LOG",
-        default_value = "info,actix_server=warn"
+        default_value = "info,actix_server=warn,actix_http=off"
     )]
     pub log_level: String,
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use actix_web::http::{Method, StatusCode};
@@ -12,9 +12,7 @@ use prometheus::{
 
 /// Upper bounds of `{prefix}_http_request_duration_seconds`, in seconds. A latency SLO can only be asked for
 /// at one of them: `lab slo render` refuses any other threshold.
-pub const DURATION_BUCKETS: [f64; 11] = [
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+pub const DURATION_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// The `route` of a request that no route answers.
 pub(crate) const UNMATCHED: &str = "unmatched";
@@ -42,12 +40,14 @@ impl Route {
 
 /// Request metrics of one service; cheap to clone.
 ///
-/// Every series a client can cause is created here, from the table, so that a first error is an
-/// increase from 0 (prometheus/prometheus#1673) and hostile paths and methods add nothing. Only
-/// histograms are born with their first observation, since one costs 14 series.
+/// Every series is created here, from the table, so that a first error is an increase from 0
+/// (prometheus/prometheus#1673) and nothing a client sends adds one.
 ///
-/// Requests without a route are counted under `route="unmatched"` but have no duration: no handler
-/// ran, and a scanner's thousand fast 404s would make the latency SLO look better than it is.
+/// HEAD on a route that has GET is answered as GET is, and counted under `method="other"` with its
+/// route and without a duration: it is rare, and series of its own would cost more than they tell.
+///
+/// Requests without a route, counted under `route="unmatched"`, and those refused with a 4xx have no
+/// duration: a scanner's thousand fast 404s would make the latency SLO look better than it is.
 #[derive(Clone)]
 pub struct Red(Arc<Metrics>);
 
@@ -78,7 +78,13 @@ struct Outcome {
     status: u16,
     requests: IntCounter,
     requests_by_status: IntCounter,
-    duration: OnceLock<Histogram>,
+    duration: Option<Histogram>,
+}
+
+/// Whether the time that a request took says something of the service. A refused one does not, and
+/// anybody can send any number of them.
+fn is_timed(method: &str, route: &str, status: u16) -> bool {
+    method != OTHER && route != UNMATCHED && !(400..500).contains(&status)
 }
 
 impl Red {
@@ -122,7 +128,7 @@ impl Red {
         let durations = HistogramVec::new(
             HistogramOpts::new(
                 name("http_request_duration_seconds"),
-                "Time from a request's head to its response's head, for requests that have a route.",
+                "Time from a request's head to its response's head, of requests that were not refused.",
             )
             .buckets(DURATION_BUCKETS.to_vec()),
             &["method", "route", "status"],
@@ -138,21 +144,23 @@ impl Red {
         info.with_label_values(&[version, option_env!("GIT_COMMIT").unwrap_or("unknown")])
             .set(1);
 
-        let endpoint = |method: &str, route: &'static str, statuses: BTreeSet<u16>| {
+        let endpoint = |method: &Method, label: &str, route: &'static str, statuses: &[u16]| {
+            let statuses: BTreeSet<u16> = statuses.iter().copied().collect();
             let outcome = |status: u16| {
                 let code = status.to_string();
                 Outcome {
                     status,
-                    requests: requests.with_label_values(&[method, route, &code]),
-                    requests_by_status: requests_by_status.with_label_values(&[method, &code]),
-                    duration: OnceLock::new(),
+                    requests: requests.with_label_values(&[label, route, &code]),
+                    requests_by_status: requests_by_status.with_label_values(&[label, &code]),
+                    duration: is_timed(label, route, status)
+                        .then(|| durations.with_label_values(&[label, route, &code])),
                 }
             };
             Arc::new(Endpoint {
-                method: method.to_owned(),
+                method: label.to_owned(),
                 route,
                 span_name: (route != UNMATCHED).then(|| format!("{method} {route}")),
-                exceptions: exceptions.with_label_values(&[method, route]),
+                exceptions: exceptions.with_label_values(&[label, route]),
                 outcomes: statuses.into_iter().map(outcome).collect(),
             })
         };
@@ -164,13 +172,19 @@ impl Red {
             statuses,
         } in routes
         {
-            let statuses = statuses.iter().copied().chain([500]).collect();
-            endpoints
-                .entry(pattern)
-                .or_default()
-                .push((method.clone(), endpoint(method.as_str(), pattern, statuses)));
+            let statuses = [statuses, &[500][..]].concat();
+            let methods = endpoints.entry(pattern).or_default();
+            methods.push((
+                method.clone(),
+                endpoint(method, method.as_str(), pattern, &statuses),
+            ));
+            if method == Method::GET {
+                let head = endpoint(&Method::HEAD, OTHER, pattern, &statuses);
+                methods.push((Method::HEAD, head));
+            }
         }
-        let unmatched_as = |method: &str| endpoint(method, UNMATCHED, BTreeSet::from([404, 405]));
+        // Without a route the method is not part of a span's name.
+        let unmatched_as = |label: &str| endpoint(&Method::GET, label, UNMATCHED, &[404, 405]);
         // Of the methods without a route, GET is what people and scanners send.
         let methods = routes
             .iter()
@@ -224,8 +238,6 @@ impl Red {
             ..
         } = &*self.0;
         let method = endpoint.method.as_str();
-        let observed = endpoint.route != UNMATCHED;
-        let duration = || durations.with_label_values(&[method, endpoint.route, status.as_str()]);
         let outcome = endpoint
             .outcomes
             .iter()
@@ -233,8 +245,8 @@ impl Red {
         if let Some(outcome) = outcome {
             outcome.requests.inc();
             outcome.requests_by_status.inc();
-            if observed {
-                outcome.duration.get_or_init(duration).observe(seconds);
+            if let Some(duration) = &outcome.duration {
+                duration.observe(seconds);
             }
         } else {
             // The table lacks a status this route does answer with. A wrong count would hide it
@@ -245,8 +257,10 @@ impl Red {
             requests_by_status
                 .with_label_values(&[method, status.as_str()])
                 .inc();
-            if observed {
-                duration().observe(seconds);
+            if is_timed(method, endpoint.route, status.as_u16()) {
+                durations
+                    .with_label_values(&[method, endpoint.route, status.as_str()])
+                    .observe(seconds);
             }
         }
     }
