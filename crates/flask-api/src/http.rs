@@ -48,6 +48,10 @@ pub fn routes(shop: Arc<Shop>) -> impl Fn(&mut web::ServiceConfig) + Send + Sync
     move |pages| {
         pages
             .app_data(shop.clone())
+            .app_data(web::PathConfig::default().error_handler(|_, _| {
+                invalid_parameter("id", format!("has to be a whole number up to {}", i64::MAX))
+                    .into()
+            }))
             .service(web::resource("/api/products").get(list_products))
             .service(web::resource("/api/products/{id}").get(product))
             .service(
@@ -290,7 +294,7 @@ fn not_placed(error: PlaceError, request: &OrderRequest) -> Problem {
         }
         PlaceError::Store(error) => error.into(),
         PlaceError::PaymentUnavailable { order_id, source } => {
-            payment_unavailable(order_id).cause(source)
+            payment_unavailable(order_id).cause(source.kind().to_owned(), source)
         }
         PlaceError::FailedMeanwhile { order_id } => payment_unavailable(order_id),
     }
@@ -320,12 +324,13 @@ impl From<StoreError> for Problem {
                 .kind("invalid-order")
                 .detail(error.to_string()),
             StoreError::Busy(_) => {
-                try_again("busy", "too many orders at once; try again in a moment").cause(error)
+                try_again("busy", "too many orders at once; try again in a moment")
+                    .cause("busy", error)
             }
             // The first two are for `not_placed`, which knows the request.
             StoreError::UnknownProducts(_)
             | StoreError::OutOfStock(_)
-            | StoreError::Database(_) => Self::internal(error),
+            | StoreError::Database(_) => Self::internal(error.fault().unwrap_or("store"), error),
         }
     }
 }

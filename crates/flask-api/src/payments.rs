@@ -54,12 +54,13 @@ pub enum PaymentError {
 }
 
 impl PaymentError {
-    /// Low-cardinality name for `error.type`.
-    pub fn kind(&self) -> &'static str {
+    /// Low-cardinality name for `error.type`; of an unexpected answer its status, as the conventions
+    /// of OpenTelemetry have it.
+    pub fn kind(&self) -> &str {
         match self {
             Self::Timeout(_) => "timeout",
             Self::Unreachable(_) => "connection",
-            Self::Unexpected(_) => "status",
+            Self::Unexpected(status) => status.as_str(),
         }
     }
 }
@@ -174,7 +175,7 @@ impl Payments {
         };
         outcome.observe(started.elapsed());
         if let Err(error) = &result {
-            // A bad status is recorded already, as its number.
+            // A bad status is recorded already.
             if !matches!(error, PaymentError::Unexpected(_)) {
                 span.record("error.type", error.kind());
             }

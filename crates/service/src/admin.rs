@@ -19,7 +19,7 @@ pub(crate) fn metrics(registry: Registry) -> impl FnOnce(&mut web::ServiceConfig
             Ok(()) => Ok(HttpResponse::Ok()
                 .content_type(prometheus::TEXT_FORMAT)
                 .body(text)),
-            Err(error) => Err(Problem::internal(error)),
+            Err(error) => Err(Problem::internal("encoding", error)),
         };
         std::future::ready(response)
     };

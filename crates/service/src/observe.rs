@@ -64,6 +64,18 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
     .await
 }
 
+/// Answers HEAD as GET (RFC 9110, 9.3.2), inside of [`observe`], which is told the truth. The body is
+/// left out further down, where responses are written.
+pub(crate) async fn head_as_get<B: MessageBody + 'static>(
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    if request.method() == Method::HEAD {
+        request.head_mut().method = Method::GET;
+    }
+    next.call(request).await
+}
+
 /// A request from its head to its response's head.
 struct Observed {
     red: Red,
@@ -189,7 +201,7 @@ impl Observed {
             let cause = response.extensions().get::<Cause>().cloned();
             let kind = cause
                 .as_ref()
-                .map_or(Cow::Borrowed(status.as_str()), |c| c.kind.into());
+                .map_or(Cow::Borrowed(status.as_str()), |c| c.kind.clone());
             span.record("otel.status_code", "ERROR");
             span.record("error.type", &*kind);
             let message = cause.map(|cause| cause.message);
@@ -273,9 +285,10 @@ fn problem_for<B: MessageBody>(
     }
     let problem = Problem::new(status);
     let problem = match (error, detail) {
-        (Some(error), _) if status.is_server_error() => {
-            problem.cause(anyhow::Error::msg(error.to_string()))
-        }
+        (Some(error), _) if status.is_server_error() => problem.cause(
+            status.as_str().to_owned(),
+            anyhow::Error::msg(error.to_string()),
+        ),
         (Some(error), _) => problem.detail(error.to_string()),
         (None, Some(detail)) => problem.detail(detail),
         (None, None) => problem,

@@ -1,6 +1,6 @@
 //! Errors as clients see them: RFC 9457 `application/problem+json` with the trace to look up.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
@@ -34,8 +34,8 @@ pub struct Problem {
 /// Why a request failed, for the operator. Travels in the extensions of the response.
 #[derive(Debug, Clone)]
 pub(crate) struct Cause {
-    /// Type of the error, as `error.type`.
-    pub(crate) kind: &'static str,
+    /// What sort of failure, as `error.type`.
+    pub(crate) kind: Cow<'static, str>,
     /// The error and its sources, as `error.message`.
     pub(crate) message: String,
 }
@@ -68,8 +68,9 @@ impl Problem {
     }
 
     /// 500 with its reason for the operator and none for the client.
-    pub fn internal<E: Into<anyhow::Error>>(error: E) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR).cause(error)
+    /// `kind` as for [`Problem::cause`].
+    pub fn internal(kind: impl Into<Cow<'static, str>>, error: impl Into<anyhow::Error>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR).cause(kind, error)
     }
 
     /// What sort of problem this is, for programs: `type` becomes `/problems/{slug}`.
@@ -106,9 +107,15 @@ impl Problem {
     }
 
     /// The error behind it: logged and put on the span when the status is 5xx, never sent.
-    pub fn cause<E: Into<anyhow::Error>>(mut self, error: E) -> Self {
+    ///
+    /// `kind` is its `error.type`, one of few, and the same wherever this failure is logged or traced.
+    pub fn cause(
+        mut self,
+        kind: impl Into<Cow<'static, str>>,
+        error: impl Into<anyhow::Error>,
+    ) -> Self {
         self.cause = Some(Box::new(Cause {
-            kind: std::any::type_name::<E>(),
+            kind: kind.into(),
             message: format!("{:#}", error.into()),
         }));
         self
@@ -120,7 +127,7 @@ impl Problem {
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let mut problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR);
         problem.cause = Some(Box::new(Cause {
-            kind: "panic",
+            kind: "panic".into(),
             message: text.unwrap_or("panic without a text").to_owned(),
         }));
         problem
@@ -193,7 +200,11 @@ pub fn json_config(limit_bytes: usize) -> web::JsonConfig {
             let detail = match &error {
                 JsonPayloadError::ContentType => "the body has to be application/json".to_owned(),
                 JsonPayloadError::Deserialize(reason) => reason.to_string(),
-                error => error.to_string(),
+                JsonPayloadError::Overflow { limit }
+                | JsonPayloadError::OverflowKnownLength { limit, .. } => {
+                    format!("the body is larger than the limit of {limit} bytes")
+                }
+                _ => "the body cannot be read".to_owned(),
             };
             Problem::new(status).detail(detail).into()
         })
@@ -201,17 +212,21 @@ pub fn json_config(limit_bytes: usize) -> web::JsonConfig {
 
 /// Path parameters that do not parse are a 400, not the 404 actix would send.
 pub(crate) fn path_config() -> web::PathConfig {
-    web::PathConfig::default().error_handler(|error: PathError, _: &HttpRequest| {
+    web::PathConfig::default().error_handler(|_: PathError, _: &HttpRequest| {
         Problem::new(StatusCode::BAD_REQUEST)
-            .detail(error.to_string())
+            .detail("a parameter in the path is not of the kind expected there")
             .into()
     })
 }
 
 pub(crate) fn query_config() -> web::QueryConfig {
     web::QueryConfig::default().error_handler(|error: QueryPayloadError, _: &HttpRequest| {
-        Problem::new(StatusCode::BAD_REQUEST)
-            .detail(error.to_string())
-            .into()
+        let detail = match error {
+            QueryPayloadError::Deserialize(reason) => {
+                format!("the parameters after ? cannot be read: {reason}")
+            }
+            _ => "the parameters after ? cannot be read".to_owned(),
+        };
+        Problem::new(StatusCode::BAD_REQUEST).detail(detail).into()
     })
 }

@@ -93,7 +93,9 @@ pub(crate) fn probes(readiness: Readiness) -> impl FnOnce(&mut web::ServiceConfi
     |pages| {
         pages
             .route("/healthz", web::get().to(async || "ok\n"))
-            .route("/readyz", web::get().to(readyz));
+            .route("/healthz", web::head().to(async || "ok\n"))
+            .route("/readyz", web::get().to(readyz.clone()))
+            .route("/readyz", web::head().to(readyz));
     }
 }
 

@@ -12,7 +12,7 @@ use prometheus::{
 
 /// Upper bounds of `{prefix}_http_request_duration_seconds`, in seconds. A latency SLO can only be asked for
 /// at one of them: `lab slo render` refuses any other threshold.
-pub const DURATION_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+pub const DURATION_BUCKETS: [f64; 9] = [0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// The `route` of a request that no route answers.
 pub(crate) const UNMATCHED: &str = "unmatched";

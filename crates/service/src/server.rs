@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     Listen, Readiness, Red, ServerConfig, admin, json_config,
-    observe::observe,
+    observe::{head_as_get, observe},
     problem::{path_config, query_config},
     readiness::probes,
 };
@@ -145,6 +145,8 @@ impl Service {
                 .configure(probes(probes_of.clone()))
                 .service(
                     web::scope("")
+                        .wrap(from_fn(head_as_get))
+                        // The last one is the outermost.
                         .wrap(from_fn(move |request, next| {
                             observe(red.clone(), request, next)
                         }))
@@ -168,6 +170,7 @@ impl Service {
         let state = readiness.clone();
         let admin = HttpServer::new(move || {
             let app = App::new()
+                .wrap(from_fn(head_as_get))
                 .configure(probes(state.clone()))
                 .configure(admin::metrics(registry.clone()))
                 .configure(|pages| admin(pages));

@@ -55,7 +55,11 @@ async fn what_is_not_there_is_a_problem() {
             .assert_problem(404, "/problems/not-found");
     }
     for path in ["/api/products/one", "/api/products/9223372036854775808"] {
-        shop.get(path).await.assert_problem(400, "about:blank");
+        let refused = shop.get(path).await;
+        refused.assert_problem(400, "/problems/invalid-parameter");
+        assert_eq!(refused.fields(), ["id"], "{path}");
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.contains("whole number"), "{detail}");
     }
     shop.get("/api/product")
         .await
@@ -67,6 +71,6 @@ async fn what_is_not_there_is_a_problem() {
         .unwrap();
     let deleted = Answer::of(deleted).await;
     deleted.assert_problem(405, "about:blank");
-    assert_eq!(deleted.header("allow"), "GET");
+    assert_eq!(deleted.header("allow"), "GET, HEAD");
     shop.close().await;
 }

@@ -128,8 +128,8 @@ async fn a_wrong_parameter_is_named() {
     shop.get("/api/orders/99")
         .await
         .assert_problem(404, "/problems/not-found");
-    shop.get("/api/orders/last")
-        .await
-        .assert_problem(400, "about:blank");
+    let refused = shop.get("/api/orders/last").await;
+    refused.assert_problem(400, "/problems/invalid-parameter");
+    assert_eq!(refused.fields(), ["id"]);
     shop.close().await;
 }

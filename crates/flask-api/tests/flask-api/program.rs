@@ -263,6 +263,13 @@ async fn a_replica_stays_under_400_series() {
     let payments_url = format!("--payments-url={}", payments.url("listening").await);
     let shop = Program::flask_api(&[&database_url, &payments_url]);
 
+    let names = async || -> Vec<String> {
+        let page = shop.metrics().await;
+        samples(&page).keys().map(ToString::to_string).collect()
+    };
+    let at_start = names().await;
+    assert!(at_start.len() < 400, "{} series", at_start.len());
+
     let post =
         async |path: &str, body: Value| shop.request(Method::POST, path, Some(body), &[]).await;
     let get = async |path: &str| shop.request(Method::GET, path, None, &[]).await;
@@ -295,13 +302,134 @@ async fn a_replica_stays_under_400_series() {
     ] {
         assert_eq!(get(path).await.status, status, "{path}");
     }
+    // What anybody can send: no route, method, parameter, body or header of theirs is a series.
+    let url = shop.url("listening").await;
+    for method in ["GET", "HEAD", "POST", "DELETE", "BREW"] {
+        for path in [
+            "/api/products",
+            "/api/products/x",
+            "/api/products/99999999999999999999",
+            "/api/orders",
+            "/api/orders?limit=1&limit=2",
+            "/api/orders?status=x",
+            "/api/orders/x",
+            "/api/orders/x/cancel",
+            "/api/orders/99/cancel",
+            "/%ff",
+        ] {
+            for (content_type, encoding, body) in [
+                ("application/json", "identity", "{".to_owned()),
+                ("application/json", "gzip", "not gzip".to_owned()),
+                ("application/json", "identity", " ".repeat(300_000)),
+                ("text/plain", "identity", "x".to_owned()),
+            ] {
+                let method = Method::from_bytes(method.as_bytes()).unwrap();
+                let request = shop.http.request(method, format!("{url}{path}"));
+                let request = request
+                    .header("content-type", content_type)
+                    .header("content-encoding", encoding)
+                    .body(body);
+                // A connection may be closed before all of a refused body is sent.
+                let _ = request.send().await;
+            }
+        }
+    }
+    assert_eq!(names().await, at_start, "after use and misuse");
+    let page = shop.metrics().await;
+    let orders = |status: u16| {
+        let labels = format!(r#"method="POST",route="/api/orders",status="{status}""#);
+        samples(&page)[format!("flask_requests_total{{{labels}}}").as_str()]
+    };
+    for status in [400, 415] {
+        assert!(orders(status) > 0.0, "none of the misuse was a {status}");
+    }
+    assert_eq!(orders(500), 0.0, "misuse is not our failure");
+
     assert_eq!(payments.stop(), Some(0));
     assert_eq!(post("/api/orders", one(1, 1)).await.status, 503);
+    assert_eq!(names().await, at_start, "after payments went down");
 
-    let page = shop.metrics().await;
-    let series = samples(&page).len();
-    assert!(series < 400, "{series} series:\n{page}");
+    // One failure, one name: of the dependency that failed, and of the request that failed for it.
+    let warning = shop
+        .line("the warning", |line| {
+            line["message"] == "payments gave no answer"
+        })
+        .await;
+    let error = shop
+        .line("the error", |line| line["message"] == "request failed")
+        .await;
+    assert_eq!(warning["error.type"], "connection");
+    assert_eq!(error["error.type"], "connection");
+    assert_eq!(warning["trace.id"], error["trace.id"]);
+
+    // Or Elasticsearch makes a double of it, and an id beyond 2^53 another id.
+    let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../../elk/index-template.json");
+    let template: Value = serde_json::from_slice(&std::fs::read(template).unwrap()).unwrap();
+    let properties = &template["template"]["mappings"]["properties"];
+    for line in shop.log.lock().unwrap().iter() {
+        for (field, value) in line.as_object().unwrap() {
+            if value.is_i64() {
+                assert_eq!(properties[field]["type"], "long", "{field} in {line}");
+            }
+        }
+    }
     assert_eq!(shop.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_no_error_of_ours() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let directory = tempfile::tempdir().unwrap();
+    let database_url = format!(
+        "--database-url=sqlite://{}",
+        directory.path().join("shop.db").display()
+    );
+    let shop = Program::flask_api(&[&database_url]);
+    let url = shop.url("listening").await;
+    let address = url.strip_prefix("http://").unwrap();
+    let mut stranger = tokio::net::TcpStream::connect(address).await.unwrap();
+    stranger
+        .write_all(b"\x16\x03\x01 no http\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    stranger.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let log = Arc::clone(&shop.log);
+    assert_eq!(shop.stop(), Some(0));
+    let log = log.lock().unwrap();
+    let errors: Vec<_> = log
+        .iter()
+        .filter(|line| {
+            line["log.level"]
+                .as_str()
+                .is_some_and(|l| l.eq_ignore_ascii_case("error"))
+        })
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+}
+
+#[test]
+fn credentials_for_payments_are_refused_and_not_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let database_url = format!(
+        "--database-url=sqlite://{}",
+        directory.path().join("shop.db").display()
+    );
+    for url in [
+        "http://maria:hunter2@127.0.0.1:5010",
+        "https://maria:hunter2@127.0.0.1:5010",
+        "http://maria:hunter2@:5010",
+    ] {
+        let output = refused(&[&database_url, &format!("--payments-url={url}")]);
+        let text =
+            String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{url}: {text}");
+        assert!(text.contains("without credentials"), "{url}: {text}");
+        for secret in ["maria", "hunter2"] {
+            assert!(!text.contains(secret), "{url}: {text}");
+        }
+    }
 }
 
 fn refused(flags: &[&str]) -> Output {

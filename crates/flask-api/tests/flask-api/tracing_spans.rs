@@ -104,6 +104,17 @@ async fn an_order_is_one_trace_from_the_caller_to_payments() {
             ("url.full", &format!("http://{address}/api/payments")),
         ],
     );
+    // As numbers: what looks the same in a text is not found by a query for a number.
+    for (key, number) in [
+        ("http.response.status_code", 201),
+        ("server.port", address.port().into()),
+    ] {
+        assert_eq!(
+            attribute(clients[1], key),
+            Some(Value::I64(number)),
+            "{key}"
+        );
+    }
 
     let asked = &shop.payments.received_requests().await.unwrap()[0];
     let expected = format!("00-{id}-{}-01", clients[1].span_context.span_id());
@@ -131,5 +142,7 @@ async fn a_failing_dependency_shows_in_the_trace_the_client_is_told() {
         call,
         &[("http.response.status_code", "500"), ("error.type", "500")],
     );
+    let server = trace.iter().find(|s| s.span_kind == SpanKind::Server);
+    assert_attributes(server.unwrap(), &[("error.type", "500")]);
     shop.close().await;
 }

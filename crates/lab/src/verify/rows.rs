@@ -73,7 +73,7 @@ pub(super) async fn check(endpoints: &Endpoints, layout: &Layout) -> Vec<Row> {
             6,
             "SLO dashboard tracking 99.9% uptime",
             slo,
-            "SLO rules are not part of this version yet",
+            "the SLO dashboard is not part of this version yet",
         ),
         row(
             7,

@@ -130,7 +130,10 @@ fn handlers(routes: &mut web::ServiceConfig) {
         panic!("the handler panicked")
     }
     async fn fails() -> Result<HttpResponse, Problem> {
-        Err(Problem::internal(io::Error::other("disk on fire")))
+        Err(Problem::internal(
+            "storage",
+            io::Error::other("disk on fire"),
+        ))
     }
     async fn text() -> Result<HttpResponse, TextError> {
         Err(TextError)

@@ -226,3 +226,43 @@ async fn probes_are_no_requests() {
     .await;
     assert_eq!(service.scrape().await, before);
 }
+
+#[actix_web::test]
+async fn head_is_answered_as_get_is_and_counted_without_new_series() {
+    let service = start();
+    let before: BTreeSet<String> = service.scrape().await.into_keys().collect();
+    for (path, status) in [
+        ("/items/7", StatusCode::OK),
+        ("/items/404", StatusCode::NOT_FOUND),
+        ("/items/x", StatusCode::BAD_REQUEST),
+        ("/fail", StatusCode::INTERNAL_SERVER_ERROR),
+        ("/nope", StatusCode::NOT_FOUND),
+        ("/healthz", StatusCode::OK),
+        ("/readyz", StatusCode::OK),
+    ] {
+        let get = service.get(path).await;
+        let head = client().head(service.url(path)).send().await.unwrap();
+        assert_eq!((get.status(), head.status()), (status, status), "{path}");
+        for name in ["content-type", "content-length"] {
+            assert_eq!(head.headers().get(name), get.headers().get(name), "{path}");
+        }
+        assert_eq!(head.bytes().await.unwrap(), "", "{path}");
+    }
+    for path in ["/metrics", "/healthz"] {
+        let head = client().head(service.admin_url(path)).send().await.unwrap();
+        assert_eq!(head.status(), StatusCode::OK, "{path}");
+    }
+    let series = service.scrape().await;
+    let after: BTreeSet<String> = series.keys().cloned().collect();
+    assert_eq!(before, after);
+    for (route, status, count) in [("/items/{id}", 200, 1.0), ("unmatched", 404, 1.0)] {
+        for method in ["GET", "other"] {
+            let labels = format!(r#"method="{method}",route="{route}",status="{status}""#);
+            assert_eq!(
+                series[&format!("test_requests_total{{{labels}}}")],
+                count,
+                "{labels}"
+            );
+        }
+    }
+}
