@@ -89,6 +89,9 @@ pub struct FlaskApi;
 impl Program for FlaskApi {
     const LISTEN: &'static str = "127.0.0.1:5000";
     const LISTEN_ENV: &'static str = "FLASK_API_LISTEN";
+    const TLS_LISTEN_ENV: &'static str = "FLASK_API_TLS_LISTEN";
+    const TLS_CERTIFICATE_ENV: &'static str = "FLASK_API_TLS_CERTIFICATE";
+    const TLS_KEY_ENV: &'static str = "FLASK_API_TLS_KEY";
     const ADMIN_LISTEN: &'static str = "127.0.0.1:5100";
     const ADMIN_LISTEN_ENV: &'static str = "FLASK_API_ADMIN_LISTEN";
     const WORKERS: &'static str = "2";

@@ -18,6 +18,9 @@ pub enum Payments {}
 impl Program for Payments {
     const LISTEN: &'static str = "127.0.0.1:5010";
     const LISTEN_ENV: &'static str = "PAYMENTS_LISTEN";
+    const TLS_LISTEN_ENV: &'static str = "PAYMENTS_TLS_LISTEN";
+    const TLS_CERTIFICATE_ENV: &'static str = "PAYMENTS_TLS_CERTIFICATE";
+    const TLS_KEY_ENV: &'static str = "PAYMENTS_TLS_KEY";
     const ADMIN_LISTEN: &'static str = "127.0.0.1:5110";
     const ADMIN_LISTEN_ENV: &'static str = "PAYMENTS_ADMIN_LISTEN";
     const WORKERS: &'static str = "1";

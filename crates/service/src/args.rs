@@ -1,6 +1,8 @@
 //! Flags and settings of a server.
 
-use std::{fmt::Debug, marker::PhantomData, net::SocketAddr, time::Duration};
+use std::{fmt::Debug, marker::PhantomData, net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::tls::CertificateFiles;
 
 /// Names and defaults that differ from program to program: an empty struct implements it.
 pub trait Program: Clone + Debug + Send + Sync + 'static {
@@ -8,6 +10,12 @@ pub trait Program: Clone + Debug + Send + Sync + 'static {
     const LISTEN: &'static str;
     /// Environment variable behind `--listen`.
     const LISTEN_ENV: &'static str;
+    /// Environment variable behind `--tls-listen`.
+    const TLS_LISTEN_ENV: &'static str;
+    /// Environment variable behind `--tls-certificate`.
+    const TLS_CERTIFICATE_ENV: &'static str;
+    /// Environment variable behind `--tls-key`.
+    const TLS_KEY_ENV: &'static str;
     /// Default of `--admin-listen`.
     const ADMIN_LISTEN: &'static str;
     /// Environment variable behind `--admin-listen`.
@@ -28,6 +36,18 @@ pub struct ServerArgs<P: Program> {
     /// Address of the public API; port 0 takes a free one and logs it
     #[arg(long, value_name = "ADDR", env = P::LISTEN_ENV, default_value = P::LISTEN)]
     pub listen: SocketAddr,
+
+    /// Address of the public API over HTTPS, beside the other
+    #[arg(long, value_name = "ADDR", env = P::TLS_LISTEN_ENV, requires_all = ["tls_certificate", "tls_key"])]
+    pub tls_listen: Option<SocketAddr>,
+
+    /// Its certificate chain (PEM); read again when the file changes
+    #[arg(long, value_name = "FILE", env = P::TLS_CERTIFICATE_ENV)]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// The private key that belongs to it (PEM)
+    #[arg(long, value_name = "FILE", env = P::TLS_KEY_ENV)]
+    pub tls_key: Option<PathBuf>,
 
     /// Address of /metrics, /healthz, /readyz and /log-level; keep it away from clients
     #[arg(long, value_name = "ADDR", env = P::ADMIN_LISTEN_ENV, default_value = P::ADMIN_LISTEN)]
@@ -68,6 +88,7 @@ impl<P: Program> ServerArgs<P> {
                 flag: "--listen",
                 env: P::LISTEN_ENV,
             },
+            tls: self.tls(),
             admin_listen: Listen {
                 address: self.admin_listen,
                 flag: "--admin-listen",
@@ -78,6 +99,21 @@ impl<P: Program> ServerArgs<P> {
             shutdown_timeout: self.shutdown_timeout,
         }
     }
+
+    /// clap sees to it that the files are there where the address is.
+    fn tls(&self) -> Option<Tls> {
+        Some(Tls {
+            listen: Listen {
+                address: self.tls_listen?,
+                flag: "--tls-listen",
+                env: P::TLS_LISTEN_ENV,
+            },
+            files: CertificateFiles {
+                certificate: self.tls_certificate.clone()?,
+                key: self.tls_key.clone()?,
+            },
+        })
+    }
 }
 
 /// Settings of a server.
@@ -85,6 +121,8 @@ impl<P: Program> ServerArgs<P> {
 pub struct ServerConfig {
     /// The public API.
     pub listen: Listen,
+    /// The same over HTTPS.
+    pub tls: Option<Tls>,
     /// Metrics, probes, log level.
     pub admin_listen: Listen,
     /// Threads that serve the public API, at least 1.
@@ -106,6 +144,15 @@ pub struct Listen {
     pub env: &'static str,
 }
 
+/// An address that speaks HTTPS.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Where.
+    pub listen: Listen,
+    /// With what.
+    pub files: CertificateFiles,
+}
+
 impl ServerConfig {
     /// Free loopback ports, one worker, no drain delay: for tests within one process.
     pub fn ephemeral() -> Self {
@@ -116,6 +163,7 @@ impl ServerConfig {
         };
         Self {
             listen: free("--listen", "LISTEN"),
+            tls: None,
             admin_listen: free("--admin-listen", "ADMIN_LISTEN"),
             workers: 1,
             drain_delay: Duration::ZERO,

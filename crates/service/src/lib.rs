@@ -11,10 +11,12 @@ mod program;
 mod readiness;
 mod red;
 mod server;
+mod tls;
 
-pub use args::{Listen, Program, ServerArgs, ServerConfig, parse_duration};
+pub use args::{Listen, Program, ServerArgs, ServerConfig, Tls, parse_duration};
 pub use problem::{Problem, json_config};
 pub use program::run;
 pub use readiness::{Condition, Readiness};
 pub use red::{DURATION_BUCKETS, Red, Route};
 pub use server::{Error, Server, Service, Shutdown, Stopped};
+pub use tls::{CertificateFiles, FROM_TLS12, FROM_TLS13, TlsError};

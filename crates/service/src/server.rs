@@ -20,6 +20,7 @@ use crate::{
     observe::{head_as_get, observe},
     problem::{path_config, query_config},
     readiness::probes,
+    tls::{FROM_TLS12, TlsError},
 };
 
 /// Largest JSON body a route takes unless it configures its own limit.
@@ -45,6 +46,9 @@ pub enum Error {
         /// What the operating system says.
         reason: io::Error,
     },
+    /// The certificate of the HTTPS address cannot be used.
+    #[error("{0} (--tls-certificate, --tls-key)")]
+    Tls(#[from] TlsError),
     /// The handlers of SIGTERM and SIGINT could not be set up.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
@@ -63,7 +67,7 @@ impl Error {
     /// The exit code of a program that ends with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Bind { .. } | Self::Usage(_) => 2,
+            Self::Bind { .. } | Self::Tls(_) | Self::Usage(_) => 2,
             Self::Missing(_) => 3,
             Self::Signals(_) | Self::Serve(_) => 1,
         }
@@ -118,7 +122,7 @@ impl Service {
     /// it shares between threads has to be made outside. Call it within an actix `System`.
     ///
     /// # Errors
-    /// [`Error::Bind`] when an address is taken or not ours, [`Error::Signals`].
+    /// [`Error::Bind`] when an address is taken or not ours, [`Error::Tls`], [`Error::Signals`].
     pub fn bind(
         self,
         public: impl Fn(&mut web::ServiceConfig) + Send + Sync + 'static,
@@ -131,10 +135,15 @@ impl Service {
             log_level,
             admin,
         } = self;
+        // Read before a port is taken.
+        let tls = config
+            .tls
+            .map(|tls| Ok((tls.listen, tls.files.serve(FROM_TLS12)?)));
+        let tls = tls.transpose().map_err(Error::Tls)?;
         let public: Pages = Arc::new(public);
         let connections = red.clone();
         let probes_of = readiness.clone();
-        let public = HttpServer::new(move || {
+        let mut public = HttpServer::new(move || {
             let red = red.clone();
             let public = Arc::clone(&public);
             App::new()
@@ -166,6 +175,11 @@ impl Service {
             listen: config.listen,
             reason,
         })?;
+        if let Some((listen, tls)) = tls {
+            public = public
+                .bind_rustls_0_23(listen.address, tls)
+                .map_err(|reason| Error::Bind { listen, reason })?;
+        }
 
         let state = readiness.clone();
         let admin = HttpServer::new(move || {
@@ -194,6 +208,7 @@ impl Service {
         };
         Ok(Server {
             address: public.addrs()[0],
+            tls_address: public.addrs().get(1).copied(),
             admin_address: admin.addrs()[0],
             public: public.run(),
             admin: admin.run(),
@@ -208,6 +223,7 @@ impl Service {
 #[must_use = "it serves when it is run"]
 pub struct Server {
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     admin_address: SocketAddr,
     public: dev::Server,
     admin: dev::Server,
@@ -220,6 +236,11 @@ impl Server {
     /// Where the public API listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it speaks HTTPS.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_address
     }
 
     /// Where the admin pages are.
@@ -241,6 +262,7 @@ impl Server {
     pub async fn run(self) -> Result<Stopped, Error> {
         let Self {
             address,
+            tls_address,
             admin_address,
             public,
             admin,
@@ -256,7 +278,13 @@ impl Server {
         rt::spawn(admin);
         let public_handle = public.handle();
         let mut serving = rt::spawn(public);
-        for (address, message) in [(address, "listening"), (admin_address, "admin listening")] {
+        let listening = [
+            (Some(address), "listening"),
+            (tls_address, "listening for HTTPS"),
+            (Some(admin_address), "admin listening"),
+        ];
+        for (address, message) in listening {
+            let Some(address) = address else { continue };
             tracing::info!(
                 server.address = %address.ip(),
                 server.port = address.port(),

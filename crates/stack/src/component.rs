@@ -21,8 +21,8 @@ pub struct Component {
     pub setup: &'static [Setup],
     /// What Prometheus scrapes of it.
     pub scrape: &'static [Scrape],
-    /// Page that the Blackbox Exporter looks at from outside.
-    pub probe: Option<Probe>,
+    /// What the Blackbox Exporter looks at from outside.
+    pub probes: &'static [Probe],
     /// Components that are tried first. One that is missing or has failed holds nobody up.
     pub after: &'static [&'static str],
     /// Order of the end: the highest tier stops first, so that nothing outlives what it sends to.
@@ -79,28 +79,40 @@ pub struct Scrape {
 pub struct Probe {
     /// Name of the port.
     pub port: &'static str,
-    /// Path of a page that must answer 2xx; without one the port must accept a connection.
-    pub path: Option<&'static str>,
+    /// What it has to do.
+    pub of: Probed,
     /// Value of the `service` label.
     pub service: &'static str,
+}
+
+/// What a probe asks for.
+#[derive(Debug, Clone, Copy)]
+pub enum Probed {
+    /// This page answers 2xx.
+    Page(&'static str),
+    /// The port accepts a connection.
+    Port,
+    /// It speaks TLS; until when its certificate is valid becomes a metric.
+    Tls,
 }
 
 impl Probe {
     /// The job of `prometheus.yml` that has it probed.
     #[must_use]
     pub fn job(&self) -> &'static str {
-        match self.path {
-            Some(_) => "blackbox-http",
-            None => "blackbox-tcp",
+        match self.of {
+            Probed::Page(_) => "blackbox-http",
+            Probed::Port => "blackbox-tcp",
+            Probed::Tls => "blackbox-tls",
         }
     }
 
     /// What the prober is told to look at, with the `host:port` of its port.
     #[must_use]
     pub fn target(&self, address: &str) -> String {
-        match self.path {
-            Some(path) => format!("http://{address}{path}"),
-            None => address.into(),
+        match self.of {
+            Probed::Page(path) => format!("http://{address}{path}"),
+            Probed::Port | Probed::Tls => address.into(),
         }
     }
 }

@@ -96,6 +96,11 @@ impl Layout {
         self.state_dir("shop").join("shop.db")
     }
 
+    /// The certificate that the replicas of the API share, and its key.
+    pub fn certificates(&self) -> PathBuf {
+        self.data.join("state/tls")
+    }
+
     /// Whether [`Layout::prepare`] is likely to succeed; changes nothing.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! - [`Lab::look`] tells any other process what a lab is doing.
 
 mod board;
+mod certificate;
 mod component;
 mod error;
 mod install;
@@ -19,7 +20,7 @@ mod tool;
 
 pub use board::{Board, Lab, State, Status};
 pub use component::{
-    Component, Health, Launch, Launching, Port, Prepare, Probe, Scrape, Setup, Source,
+    Component, Health, Launch, Launching, Port, Prepare, Probe, Probed, Scrape, Setup, Source,
 };
 pub use error::Error;
 pub use install::{Installed, Installer, Progress};

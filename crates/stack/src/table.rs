@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Component, Error, HOST, Health, Launch, Launching, Port, Probe, Scrape, Setup, Source,
+    Component, Error, HOST, Health, Launch, Launching, Port, Probe, Probed, Scrape, Setup, Source,
+    certificate,
     layout::{make_dir, remove_dir, write_atomically},
 };
 
@@ -20,20 +21,8 @@ const fn scrape(job: &'static str, port: &'static str, service: &'static str) ->
     Scrape { job, port, service }
 }
 
-const fn probe(port: &'static str, path: &'static str, service: &'static str) -> Option<Probe> {
-    Some(Probe {
-        port,
-        path: Some(path),
-        service,
-    })
-}
-
-const fn tcp_probe(port: &'static str, service: &'static str) -> Option<Probe> {
-    Some(Probe {
-        port,
-        path: None,
-        service,
-    })
+const fn probe(port: &'static str, of: Probed, service: &'static str) -> Probe {
+    Probe { port, of, service }
 }
 
 /// What most rows have in common, and what the lab does not start has altogether.
@@ -45,7 +34,7 @@ const PLAIN: Component = Component {
     health: None,
     setup: &[],
     scrape: &[],
-    probe: None,
+    probes: &[],
     after: &[],
     tier: 0,
     launch: None,
@@ -57,10 +46,13 @@ pub const COMPONENTS: &[Component] = &[
         name: "flask-api-1",
         role: "demo API, replica 1",
         source: Source::Ours,
-        ports: &[port("http", 5000), port("admin", 5100)],
+        ports: &[port("http", 5000), port("https", 5443), port("admin", 5100)],
         health: health("admin", "/readyz"),
         scrape: &[scrape("flask-api", "admin", "flask-api")],
-        probe: probe("http", "/healthz", "flask-api"),
+        probes: &[
+            probe("http", Probed::Page("/healthz"), "flask-api"),
+            probe("https", Probed::Tls, "flask-api"),
+        ],
         after: &["payments"],
         tier: 3,
         launch: Some(flask_api),
@@ -70,10 +62,13 @@ pub const COMPONENTS: &[Component] = &[
         name: "flask-api-2",
         role: "demo API, replica 2",
         source: Source::Ours,
-        ports: &[port("http", 5001), port("admin", 5101)],
+        ports: &[port("http", 5001), port("https", 5444), port("admin", 5101)],
         health: health("admin", "/readyz"),
         scrape: &[scrape("flask-api", "admin", "flask-api")],
-        probe: probe("http", "/healthz", "flask-api"),
+        probes: &[
+            probe("http", Probed::Page("/healthz"), "flask-api"),
+            probe("https", Probed::Tls, "flask-api"),
+        ],
         after: &["payments"],
         tier: 3,
         launch: Some(flask_api),
@@ -86,7 +81,7 @@ pub const COMPONENTS: &[Component] = &[
         ports: &[port("http", 5010), port("admin", 5110)],
         health: health("admin", "/readyz"),
         scrape: &[scrape("payments", "admin", "payments")],
-        probe: probe("http", "/healthz", "payments"),
+        probes: &[probe("http", Probed::Page("/healthz"), "payments")],
         tier: 2,
         launch: Some(payments),
         ..PLAIN
@@ -218,7 +213,7 @@ pub const COMPONENTS: &[Component] = &[
             scrape("jaeger", "metrics", "jaeger"),
             scrape("jaeger-spanmetrics", "spanmetrics", "jaeger"),
         ],
-        probe: tcp_probe("otlp-http", "jaeger"),
+        probes: &[probe("otlp-http", Probed::Port, "jaeger")],
         tier: 0,
         launch: Some(jaeger),
         ..PLAIN
@@ -234,7 +229,11 @@ pub const COMPONENTS: &[Component] = &[
             path: "/_index_template/flask-logs",
             file: "elk/index-template.json",
         }],
-        probe: probe("http", "/_cluster/health", "elasticsearch"),
+        probes: &[probe(
+            "http",
+            Probed::Page("/_cluster/health"),
+            "elasticsearch",
+        )],
         tier: 0,
         launch: Some(elasticsearch),
         ..PLAIN
@@ -265,18 +264,26 @@ pub const COMPONENTS: &[Component] = &[
         launch: Some(otelcol),
         ..PLAIN
     },
-    external(
-        "grafana",
-        "dashboards",
-        "grafana",
-        "get it from https://grafana.com/grafana/download",
-    ),
-    external(
-        "kibana",
-        "log visualisation",
-        "kibana",
-        "get it from https://www.elastic.co/downloads/kibana",
-    ),
+    Component {
+        ports: &[port("http", 3000)],
+        probes: &[probe("http", Probed::Page("/api/health"), "grafana")],
+        ..external(
+            "grafana",
+            "dashboards",
+            "grafana",
+            "get it from https://grafana.com/grafana/download",
+        )
+    },
+    Component {
+        ports: &[port("http", 5601)],
+        probes: &[probe("http", Probed::Page("/api/status"), "kibana")],
+        ..external(
+            "kibana",
+            "log visualisation",
+            "kibana",
+            "get it from https://www.elastic.co/downloads/kibana",
+        )
+    },
     external(
         "logstash",
         "log processing",
@@ -358,11 +365,15 @@ fn shop_url(launching: &Launching<'_>) -> String {
 }
 
 fn flask_api(launching: &Launching<'_>) -> Result<Launch, Error> {
+    let [certificate, key] = certificate::ensure(&launching.layout.certificates())?;
     let launch = Launch {
         application_log: true,
         ..Launch::default()
     }
     .option("--listen", launching.address("http"))
+    .option("--tls-listen", launching.address("https"))
+    .option("--tls-certificate", certificate)
+    .option("--tls-key", key)
     .option("--admin-listen", launching.address("admin"))
     .option("--payments-url", launching.url_of("payments", "http"))
     .option("--database-url", shop_url(launching));
@@ -445,7 +456,11 @@ fn write_targets(launching: &Launching<'_>, dir: &Path) -> Result<(), Error> {
     remove_dir(dir)?;
     make_dir(dir)?;
     let mut jobs = std::collections::BTreeMap::<&str, Vec<serde_json::Value>>::new();
-    for component in launching.others {
+    let started = || {
+        let components = launching.others.iter().copied();
+        components.filter(|component| component.launch.is_some())
+    };
+    for component in started() {
         for scrape in component.scrape {
             jobs.entry(scrape.job).or_default().push(serde_json::json!({
                 "targets": [launching.ports.address(component, scrape.port)],
@@ -456,15 +471,9 @@ fn write_targets(launching: &Launching<'_>, dir: &Path) -> Result<(), Error> {
     // A probe goes to the exporter, which stands beside it in a label that prometheus.yml turns into
     // the address.
     let blackbox = find_known("blackbox_exporter");
-    if launching
-        .others
-        .iter()
-        .any(|component| component.name == blackbox.name)
-    {
-        for (component, probe) in launching
-            .others
-            .iter()
-            .filter_map(|component| Some((component, component.probe.as_ref()?)))
+    if started().any(|component| component.name == blackbox.name) {
+        for (component, probe) in started()
+            .flat_map(|component| component.probes.iter().map(move |probe| (component, probe)))
         {
             let address = launching.ports.address(component, probe.port);
             jobs.entry(probe.job()).or_default().push(serde_json::json!({
@@ -679,7 +688,7 @@ mod tests {
             }
             assert!(
                 component
-                    .probe
+                    .probes
                     .iter()
                     .all(|probe| component.ports.iter().any(|port| port.name == probe.port))
             );

@@ -13,20 +13,17 @@
 //!   prometheus: $2y$10$...    # bcrypt, as `htpasswd -nBC 10 ""` makes it
 //! ```
 //!
-//! The files are read once, at the start: restart the exporter after a renewal.
+//! The file is read at the start; certificate and key are read again when they have changed.
 //!
 //! [toolkit]: https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::ServerConfig;
 use serde::Deserialize;
+use service::{CertificateFiles, FROM_TLS12, FROM_TLS13, TlsError};
 
 use crate::auth::{BadHash, Users};
 
@@ -59,26 +56,9 @@ pub enum WebConfigError {
         /// Where in it, and what.
         source: Box<serde_saphyr::Error>,
     },
-    /// Not a PEM file, or one without what it should hold.
-    #[error("{} holds no {what} in PEM form: {source}", path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What it should hold.
-        what: &'static str,
-        /// What was wrong with it.
-        source: pem::Error,
-    },
-    /// A certificate and a key that do not belong together, or are of an unknown kind.
-    #[error("the certificate in {} and the key in {} cannot be used: {source}", cert.display(), key.display())]
-    Pair {
-        /// The certificate's file.
-        cert: PathBuf,
-        /// The key's file.
-        key: PathBuf,
-        /// What is wrong with them.
-        source: rustls::Error,
-    },
+    /// The certificate or its key.
+    #[error(transparent)]
+    Certificate(#[from] TlsError),
     /// A password that is not hashed as asked.
     #[error("{}: basic_auth_users, {user}: {source}", path.display())]
     Hash {
@@ -113,18 +93,6 @@ enum MinVersion {
     #[default]
     Tls12,
     Tls13,
-}
-
-static FROM_TLS12: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
-static FROM_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
-
-impl MinVersion {
-    fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
-        match self {
-            Self::Tls12 => FROM_TLS12,
-            Self::Tls13 => FROM_TLS13,
-        }
-    }
 }
 
 impl WebConfig {
@@ -163,39 +131,14 @@ impl WebConfig {
 }
 
 impl Tls {
-    fn load(&self, folder: &Path) -> Result<ServerConfig, WebConfigError> {
-        let cert = folder.join(&self.cert_file);
-        let key = folder.join(&self.key_file);
-        let chain = read_pem(&cert, "certificate", |bytes| {
-            let chain = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>()?;
-            match chain.is_empty() {
-                true => Err(pem::Error::NoItemsFound),
-                false => Ok(chain),
-            }
-        })?;
-        let private = read_pem(&key, "private key", PrivateKeyDer::from_pem_slice)?;
-        // Named, not taken from the process: no other part of it has to agree.
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(self.min_version.versions())
-            .map(|config| config.with_no_client_auth())
-            .and_then(|config| config.with_single_cert(chain, private))
-            .map_err(|source| WebConfigError::Pair { cert, key, source })
+    fn load(&self, folder: &Path) -> Result<ServerConfig, TlsError> {
+        let files = CertificateFiles {
+            certificate: folder.join(&self.cert_file),
+            key: folder.join(&self.key_file),
+        };
+        files.serve(match self.min_version {
+            MinVersion::Tls12 => FROM_TLS12,
+            MinVersion::Tls13 => FROM_TLS13,
+        })
     }
-}
-
-fn read_pem<T>(
-    path: &Path,
-    what: &'static str,
-    parse: impl FnOnce(&[u8]) -> Result<T, pem::Error>,
-) -> Result<T, WebConfigError> {
-    let bytes = std::fs::read(path).map_err(|source| WebConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    parse(&bytes).map_err(|source| WebConfigError::Pem {
-        path: path.to_owned(),
-        what,
-        source,
-    })
 }

@@ -66,16 +66,13 @@ impl Endpoints {
             .filter(|status| status.state != State::Absent)
         {
             let component = table::find(&status.name)?;
-            if let Some((probe, port)) = component
-                .probe
-                .as_ref()
-                .and_then(|probe| Some((probe, status.ports.get(probe.port)?)))
-                .filter(|_| has_blackbox)
-            {
-                expected_targets.push((
-                    probe.job().to_owned(),
-                    probe.target(&format!("{HOST}:{port}")),
-                ));
+            for probe in component.probes.iter().filter(|_| has_blackbox) {
+                if let Some(port) = status.ports.get(probe.port) {
+                    expected_targets.push((
+                        probe.job().to_owned(),
+                        probe.target(&format!("{HOST}:{port}")),
+                    ));
+                }
             }
             for scrape in component.scrape {
                 if let Some(port) = status.ports.get(scrape.port) {

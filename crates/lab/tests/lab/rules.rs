@@ -38,10 +38,6 @@ const NOT_IN_A_LAB: &[(&str, &str)] = &[
         "only a container with a CPU quota has it",
     ),
     (
-        "probe_ssl_earliest_cert_expiry",
-        "nothing in a lab speaks TLS",
-    ),
-    (
         "otelcol_elasticsearch_docs_processed_total{outcome=~\"failed_",
         "appears with the first refused line",
     ),

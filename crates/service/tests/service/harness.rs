@@ -45,6 +45,7 @@ pub(crate) const ROUTES: [Route; 7] = [
 /// A test's own service.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) shutdown: Shutdown,
     pub(crate) readiness: Readiness,
@@ -74,6 +75,7 @@ pub(crate) fn start_with(config: ServerConfig) -> Result<Running, Error> {
         })?;
     Ok(Running {
         address: server.address(),
+        tls: server.tls_address(),
         admin: server.admin_address(),
         shutdown: server.shutdown(),
         readiness,

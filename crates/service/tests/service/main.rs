@@ -9,4 +9,5 @@ mod harness;
 mod lifecycle;
 mod metrics;
 mod problems;
+mod tls;
 mod traces;

@@ -35,7 +35,7 @@ const fn component(
         health: None,
         setup: &[],
         scrape: &[],
-        probe: None,
+        probes: &[],
         after: &[],
         tier: 0,
         launch: Some(launch),
