@@ -6,11 +6,14 @@
     reason = "this crate is a command line; printing is its work"
 )]
 
+mod committed;
 mod doctor;
 mod down;
 mod install;
+mod k8s;
 mod place;
 mod programs;
+mod scraping;
 mod slo;
 mod status;
 mod up;
@@ -64,6 +67,9 @@ enum Command {
     /// Make Prometheus rules of service level objectives
     #[command(subcommand)]
     Slo(slo::Args),
+    /// The same in a Kubernetes cluster
+    #[command(subcommand)]
+    K8s(k8s::Args),
     /// Run one of our own programs; the lab starts them so
     #[command(hide = true, subcommand)]
     Component(programs::Program),
@@ -89,6 +95,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Install(args) => install::install(place, &args),
         Command::Verify(args) => verify::verify(place, &args),
         Command::Slo(args) => slo::slo(place, &args),
+        Command::K8s(args) => k8s::k8s(place, &args),
         Command::Component(program) => return program.run(),
     };
     result.unwrap_or_else(|error| {

@@ -1,18 +1,16 @@
 //! `lab slo`: Prometheus rules from the objectives in `prometheus/slos`.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context;
 use clap::Subcommand;
 use serde::Deserialize;
-use similar::TextDiff;
 use slo::{Clock, Specification};
 use stack::Layout;
 
-use crate::place::{Place, Usage};
+use crate::{
+    committed::{self, Committed},
+    place::{Place, Usage},
+};
 
 /// The rules on the real clock, committed so that a deployment needs no renderer.
 const RULES: &str = "prometheus/slo-rules.yml";
@@ -57,7 +55,12 @@ pub(crate) fn slo(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
     let rules = render(&layout, &files, args.clock.unwrap_or(1))?;
     let committed = layout.config(RULES);
     if args.check {
-        return check(&committed, &rules);
+        let committed = Committed {
+            file: &committed,
+            sources: SPECIFICATIONS,
+            command: "lab slo render",
+        };
+        return Ok(committed.check(&rules));
     }
     let output = match &args.output {
         Some(file) => Some(file),
@@ -65,11 +68,7 @@ pub(crate) fn slo(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
         None => None,
     };
     match output {
-        Some(file) => {
-            std::fs::write(file, rules)
-                .with_context(|| format!("cannot write {}", file.display()))?;
-            eprintln!("wrote {}", file.display());
-        }
+        Some(file) => committed::write(file, &rules)?,
         None => print!("{rules}"),
     }
     Ok(ExitCode::SUCCESS)
@@ -78,22 +77,6 @@ pub(crate) fn slo(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
 /// The rules of the project's objectives on a clock.
 pub(crate) fn rules(layout: &Layout, clock: u32) -> anyhow::Result<String> {
     render(layout, &specifications(layout)?, clock)
-}
-
-fn check(committed: &Path, rules: &str) -> anyhow::Result<ExitCode> {
-    // A file that is not there differs in every line.
-    let old = std::fs::read_to_string(committed).unwrap_or_default();
-    if old == rules {
-        println!("{} is what {SPECIFICATIONS} say", committed.display());
-        return Ok(ExitCode::SUCCESS);
-    }
-    let diff = TextDiff::from_lines(old.as_str(), rules);
-    print!("{}", diff.unified_diff().header("committed", "rendered"));
-    eprintln!(
-        "{} is not what {SPECIFICATIONS} say; run `lab slo render`",
-        committed.display()
-    );
-    Ok(ExitCode::from(1))
 }
 
 /// The project's specifications, in the order of their names.
@@ -120,7 +103,7 @@ fn render(layout: &Layout, files: &[PathBuf], clock: u32) -> anyhow::Result<Stri
     let mut specifications = Vec::new();
     for file in files {
         let shown = file.strip_prefix(layout.config("")).unwrap_or(file);
-        let text = read(file)?;
+        let text = committed::read(file)?;
         let specification = Specification::parse(shown, &text).map_err(usage)?;
         specification.check_thresholds(bounds).map_err(usage)?;
         specifications.push(specification);
@@ -146,7 +129,7 @@ fn scrape_interval(layout: &Layout) -> anyhow::Result<u64> {
         scrape_interval: String,
     }
     let file = layout.config("prometheus/prometheus.yml");
-    let config: Config = serde_saphyr::from_str(&read(&file)?)
+    let config: Config = serde_saphyr::from_str(&committed::read(&file)?)
         .map_err(|error| Usage(format!("{}: {error}", file.display())))?;
     let interval = &config.global.scrape_interval;
     let seconds = match (interval.strip_suffix('s'), interval.strip_suffix('m')) {
@@ -160,9 +143,4 @@ fn scrape_interval(layout: &Layout) -> anyhow::Result<u64> {
             file.display()
         ))
     })?)
-}
-
-fn read(file: &Path) -> Result<String, Usage> {
-    std::fs::read_to_string(file)
-        .map_err(|error| Usage(format!("cannot read {}: {error}", file.display())))
 }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use stack::{Lab, State};
 
-use crate::{place::Place, view};
+use crate::{place::Place, scraping::Scraping, view};
 
-/// Shows every component with its state, address, version, memory and log.
+/// Shows every component with its state, address, version, memory and log, and what scraping costs.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit code: 0 when every component that the lab starts is ready, 1 otherwise."
@@ -37,15 +37,23 @@ pub(crate) fn status(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
+    let scraping = match running {
+        true => crate::block_on(Scraping::of(&board))?.ok(),
+        false => None,
+    };
     if args.json {
         let mut json = serde_json::to_value(&board)?;
         json["running"] = running.into();
+        json["scraping"] = serde_json::to_value(&scraping)?;
         println!("{json:#}");
     } else {
         if !running {
             println!("the lab on {} has ended", layout.data().display());
         }
         println!("{}", view::table(&board));
+        if let Some(scraping) = &scraping {
+            println!("{scraping}");
+        }
         for trouble in view::troubles(&board) {
             println!("\n{trouble}");
         }

@@ -10,6 +10,7 @@ use console::style;
 use serde::Serialize;
 
 pub(crate) use endpoints::Endpoints;
+pub(crate) use probe::Probe;
 
 use crate::{place::Place, view};
 

@@ -135,6 +135,8 @@ pub enum Source {
         module: &'static str,
         /// Package to build.
         package: &'static str,
+        /// Build tags, separated by commas; empty for none.
+        tags: &'static str,
         /// Go variable that takes the version.
         version_variable: &'static str,
         /// What is pinned in `go.mod`.

@@ -155,6 +155,7 @@ impl Installer {
             Source::Go {
                 module,
                 package,
+                tags,
                 version_variable,
                 version,
             } => {
@@ -164,6 +165,7 @@ impl Installer {
                     component: component.name,
                     module: self.layout.config(module),
                     package,
+                    tags,
                     stamp: format!("{version_variable}={version}"),
                     output: partial.join(component.name),
                 };

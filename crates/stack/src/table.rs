@@ -135,6 +135,7 @@ pub const COMPONENTS: &[Component] = &[
         source: Source::Go {
             module: "tools/alertmanager",
             package: "github.com/prometheus/alertmanager/cmd/alertmanager",
+            tags: "",
             version_variable: "github.com/prometheus/common/version.Version",
             version: "0.31.1",
         },
@@ -179,6 +180,7 @@ pub const COMPONENTS: &[Component] = &[
         source: Source::Go {
             module: "tools/cadvisor",
             package: ".",
+            tags: "",
             version_variable: "main.version",
             version: "0.60.6",
         },
@@ -195,6 +197,7 @@ pub const COMPONENTS: &[Component] = &[
         source: Source::Go {
             module: "tools/jaeger",
             package: "github.com/jaegertracing/jaeger/cmd/jaeger",
+            tags: "",
             version_variable: "github.com/jaegertracing/jaeger/internal/version.latestVersion",
             // Jaeger tags a v1 and a v2 release together: v1.76.0 in go.mod is v2.13.0.
             version: "v2.13.0",
@@ -244,6 +247,7 @@ pub const COMPONENTS: &[Component] = &[
         source: Source::Go {
             module: "tools/otelcol",
             package: ".",
+            tags: "",
             version_variable: "main.version",
             version: "0.130.0",
         },
@@ -304,6 +308,57 @@ pub const COMPONENTS: &[Component] = &[
     ),
 ];
 
+/// What only tests run: a Kubernetes API server, to hold manifests and service discovery against, and
+/// the Prometheus that clusters run, which Debian's, built without Kubernetes, is not.
+pub const FOR_TESTS: &[Component] = &[
+    Component {
+        name: "etcd",
+        role: "storage of the Kubernetes API server",
+        source: Source::Debian {
+            package: "etcd-server",
+            program: "usr/bin/etcd",
+        },
+        ..PLAIN
+    },
+    Component {
+        name: "kube-apiserver",
+        role: "checks Kubernetes manifests",
+        source: Source::Go {
+            module: "tools/kube-apiserver",
+            package: ".",
+            tags: "",
+            version_variable: "k8s.io/component-base/version.gitVersion",
+            version: "v1.36.3",
+        },
+        ..PLAIN
+    },
+    Component {
+        name: "kubectl",
+        role: "talks to the Kubernetes API server",
+        source: Source::Go {
+            module: "tools/kube-apiserver",
+            package: "k8s.io/kubernetes/cmd/kubectl",
+            tags: "",
+            version_variable: "k8s.io/component-base/version.gitVersion",
+            version: "v1.36.3",
+        },
+        ..PLAIN
+    },
+    Component {
+        name: "prometheus-3",
+        role: "Prometheus with Kubernetes' service discovery",
+        source: Source::Go {
+            module: "tools/prometheus",
+            package: "github.com/prometheus/prometheus/cmd/prometheus",
+            tags: "remove_all_sd,enable_kubernetes_sd",
+            version_variable: "github.com/prometheus/common/version.Version",
+            // Module v0.316.0.
+            version: "3.16.0",
+        },
+        ..PLAIN
+    },
+];
+
 /// What no package registry has; the lab does not start it yet, and says so.
 const fn external(
     name: &'static str,
@@ -326,11 +381,13 @@ const fn external(
 pub fn find(name: &str) -> Result<&'static Component, Error> {
     COMPONENTS
         .iter()
+        .chain(FOR_TESTS)
         .find(|component| component.name == name)
         .ok_or_else(|| Error::UnknownComponent {
             name: name.into(),
             known: COMPONENTS
                 .iter()
+                .chain(FOR_TESTS)
                 .map(|component| component.name)
                 .collect::<Vec<_>>()
                 .join(", "),
@@ -444,7 +501,7 @@ fn prometheus(launching: &Launching<'_>) -> Result<Launch, Error> {
         "--web.external-url",
         format!("http://{}", launching.address("http")),
     )
-    .option("--enable-feature", "exemplar-storage")
+    .option("--enable-feature", "exemplar-storage,extra-scrape-metrics")
     // Lets a learner edit a rule and see it: POST /-/reload. It listens on loopback only.
     .arg("--web.enable-lifecycle"))
 }
@@ -667,7 +724,7 @@ mod tests {
     fn names_and_ports_are_unique() {
         let mut names = HashSet::new();
         let mut ports = HashSet::new();
-        for component in COMPONENTS {
+        for component in COMPONENTS.iter().chain(FOR_TESTS) {
             assert!(names.insert(component.name), "{} twice", component.name);
             for port in component.ports {
                 assert!(

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 /// A client for their APIs.
 #[derive(Debug, Clone)]
-pub(super) struct Probe {
+pub(crate) struct Probe {
     http: reqwest::Client,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct SentRequest {
 }
 
 impl Probe {
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(Duration::from_secs(10))
@@ -34,7 +34,7 @@ impl Probe {
     }
 
     /// A JSON answer.
-    pub(super) async fn get(&self, url: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
+    pub(crate) async fn get(&self, url: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
         json_of(url, self.http.get(url).query(query)).await
     }
 

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -16,7 +16,7 @@ use promql_parser::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::running::{TestLab, eventually, everything_is_installed};
+use crate::running::{TestLab, eventually, everything_is_installed, project, promtool};
 
 /// The seed's alert, word for word; further annotations may follow.
 const SEED: &str = r#"      - alert: HighErrorRate
@@ -70,13 +70,6 @@ struct Rule {
     annotations: BTreeMap<String, String>,
 }
 
-fn project() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap()
-}
-
 fn read(file: &str) -> String {
     std::fs::read_to_string(project().join(file)).unwrap()
 }
@@ -87,15 +80,6 @@ fn rules(file: &str) -> Vec<Rule> {
         .into_iter()
         .flat_map(|group| group.rules)
         .collect()
-}
-
-/// promtool of the installed Prometheus.
-fn promtool() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-        .unwrap();
-    cache.join("three-pillars/prometheus/usr/bin/promtool")
 }
 
 #[test]

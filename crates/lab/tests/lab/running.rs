@@ -4,13 +4,13 @@ use std::{
     collections::HashSet,
     io::Write,
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
-use stack::table::COMPONENTS;
+use stack::{Installer, Layout, table::COMPONENTS};
 use tempfile::TempDir;
 
 /// Long enough for any machine; a test that waits it out has failed.
@@ -180,6 +180,33 @@ fn free_offset() -> u16 {
     offset
 }
 
+/// The program of a component, if it is installed.
+pub fn program(component: &str) -> Option<PathBuf> {
+    let data = tempfile::tempdir().unwrap();
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
+        .unwrap();
+    let layout = Layout::new(project(), data.path(), &cache.join("three-pillars")).unwrap();
+    let installed = Installer::new(layout)
+        .find(stack::table::find(component).unwrap())
+        .unwrap();
+    Some(installed?.program)
+}
+
+/// promtool of the installed Prometheus.
+pub fn promtool() -> PathBuf {
+    program("prometheus").unwrap().with_file_name("promtool")
+}
+
+/// The project's root.
+pub fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+}
+
 /// Whether every component is installed; says what is missing, and fails in CI.
 pub fn everything_is_installed() -> bool {
     let output = lab(&["doctor", "--json"]).output().unwrap();
@@ -199,12 +226,16 @@ pub fn everything_is_installed() -> bool {
     if missing.is_empty() {
         return true;
     }
-    let text = format!(
+    skip(&format!(
         "not installed: {}; get them with `lab install`",
         missing.join(", ")
-    );
+    ));
+    false
+}
+
+/// Says why a test is skipped; in CI that is a failure.
+pub fn skip(text: &str) {
     assert!(std::env::var_os("CI").is_none(), "{text}");
     // Not a print macro: the harness would keep its output from those who should read it.
     writeln!(std::io::stderr(), "SKIPPED, {text}").unwrap();
-    false
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
 };
 
@@ -13,14 +13,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::running::{TestLab, eventually, everything_is_installed, lab, text};
-
-fn project() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap()
-}
+use crate::running::{self, TestLab, eventually, everything_is_installed, lab, project, text};
 
 /// A project of a test's own: the configuration that `lab slo` reads, to be changed.
 struct Project(TempDir);
@@ -189,14 +182,8 @@ fn prometheus_reads_every_rule_file() {
     assert_eq!(listed, there);
 }
 
-/// The program of the Prometheus that is installed for the labs.
 fn promtool(args: &[&str]) -> Output {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-        .unwrap();
-    let program = cache.join("three-pillars/prometheus/usr/bin/promtool");
-    Command::new(program)
+    Command::new(running::promtool())
         .args(args)
         .current_dir(project().join("prometheus"))
         .output()

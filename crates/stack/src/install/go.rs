@@ -50,6 +50,8 @@ pub(super) struct Build {
     pub(super) module: PathBuf,
     /// Package to build.
     pub(super) package: &'static str,
+    /// Build tags, separated by commas.
+    pub(super) tags: &'static str,
     /// `variable=value` for the linker.
     pub(super) stamp: String,
     /// The program to write.
@@ -77,6 +79,8 @@ impl Build {
                     "list",
                     "-mod=readonly",
                     "-deps",
+                    "-tags",
+                    self.tags,
                     "-f",
                     "{{.ImportPath}}",
                     self.package,
@@ -94,6 +98,8 @@ impl Build {
                         "-mod=readonly",
                         "-buildvcs=false",
                         "-trimpath",
+                        "-tags",
+                        self.tags,
                         "-ldflags",
                     ])
                     .arg(format!("-s -w -X {}", self.stamp))

@@ -1,0 +1,124 @@
+//! `lab k8s`: what a cluster needs beside the files that a laptop runs.
+
+use std::{collections::BTreeMap, path::Path, process::ExitCode};
+
+use clap::Subcommand;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use stack::Layout;
+
+use crate::{
+    committed::{self, Committed},
+    place::{Place, Usage},
+};
+
+const LAPTOP: &str = "prometheus/prometheus.yml";
+const DISCOVERY: &str = "k8s/service-discovery.yml";
+const CLUSTER: &str = "k8s/prometheus.yml";
+const COMMAND: &str = "lab k8s render";
+
+/// The same in a cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Args {
+    /// Put service discovery by Kubernetes into the configuration that a laptop's Prometheus runs
+    #[command(after_help = "Examples:
+  lab k8s render             write k8s/prometheus.yml
+  lab k8s render --check     is it what its two sources say? exit 1 and a diff if not")]
+    Render(Render),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Render {
+    /// Compare with the committed file instead of writing it
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn k8s(place: &Place, Args::Render(args): &Args) -> anyhow::Result<ExitCode> {
+    let layout = place.layout()?;
+    let rendered = render(&layout)?;
+    let file = layout.config(CLUSTER);
+    if args.check {
+        let committed = Committed {
+            file: &file,
+            sources: &format!("{LAPTOP} and {DISCOVERY}"),
+            command: COMMAND,
+        };
+        return Ok(committed.check(&rendered));
+    }
+    committed::write(&file, &rendered)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A configuration of Prometheus, as far as discovery is concerned.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Prometheus {
+    global: Value,
+    rule_files: Value,
+    alerting: Alerting,
+    scrape_configs: Vec<Job>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Alerting {
+    alertmanagers: Value,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Job {
+    job_name: String,
+    #[serde(flatten)]
+    settings: Settings,
+}
+
+type Settings = BTreeMap<String, Value>;
+
+/// What stands in for the files of targets.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Discovery {
+    alertmanagers: Value,
+    jobs: BTreeMap<String, Settings>,
+}
+
+fn render(layout: &Layout) -> anyhow::Result<String> {
+    let mut config: Prometheus = parse(&layout.config(LAPTOP))?;
+    let Discovery {
+        alertmanagers,
+        mut jobs,
+    } = parse(&layout.config(DISCOVERY))?;
+    config.alerting.alertmanagers = alertmanagers;
+    for job in &mut config.scrape_configs {
+        let discovery = jobs.remove(&job.job_name).ok_or_else(|| {
+            Usage(format!(
+                "{DISCOVERY} does not say how job {} of {LAPTOP} finds its targets in a cluster",
+                job.job_name
+            ))
+        })?;
+        job.settings.remove("file_sd_configs");
+        for (key, mut value) in discovery {
+            if key == "relabel_configs"
+                && let (Some(first), Some(Value::Array(then))) =
+                    (value.as_array_mut(), job.settings.remove(&key))
+            {
+                first.extend(then);
+            }
+            job.settings.insert(key, value);
+        }
+    }
+    // What only a cluster has.
+    for (job_name, settings) in jobs {
+        config.scrape_configs.push(Job { job_name, settings });
+    }
+    let yaml = serde_saphyr::to_string(&config)?;
+    Ok(format!(
+        "# Made by `{COMMAND}` of {LAPTOP} and {DISCOVERY}, which explain it; edit those.\n{yaml}"
+    ))
+}
+
+fn parse<T: DeserializeOwned>(file: &Path) -> Result<T, Usage> {
+    serde_saphyr::from_str(&committed::read(file)?)
+        .map_err(|error| Usage(format!("{}: {error}", file.display())))
+}
