@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use prometheus::Registry;
-use service::{Condition, Program, Readiness, Red, Server, ServerArgs, Service, Stopped};
+use service::{Condition, Faults, Program, Readiness, Red, Server, ServerArgs, Service, Stopped};
 use telemetry::{LogLevel, LogOutput};
 
 use crate::payments::{ClientError, Payments};
@@ -136,6 +136,7 @@ impl App {
         registry: Registry,
         log_level: Option<LogLevel>,
     ) -> anyhow::Result<Self> {
+        let token = args.server.chaos_token()?;
         let payments = Payments::new(&args.payments_url, args.payments_timeout, &registry)
             .map_err(|error| match error {
                 ClientError::Url => service::Error::Usage(error.to_string()).into(),
@@ -148,10 +149,13 @@ impl App {
         let shop = Arc::new(Shop::new(Arc::new(store), payments));
 
         let red = Red::new(&registry, "flask", VERSION, http::ROUTES)?;
+        let faults = Faults::new(token, &registry, "flask", http::ROUTES, &[])?;
         let readiness = Readiness::new();
         let database_reachable = readiness.condition("database");
         database_reachable.set(true);
-        let mut service = Service::new(args.server.config(), registry, red).readiness(readiness);
+        let mut service = Service::new(args.server.config(), registry, red)
+            .readiness(readiness)
+            .faults(faults);
         if let Some(log_level) = log_level {
             service = service.log_level(log_level);
         }

@@ -6,6 +6,7 @@
     reason = "this crate is a command line; printing is its work"
 )]
 
+mod chaos;
 mod committed;
 mod doctor;
 mod down;
@@ -39,6 +40,7 @@ use crate::place::Place;
   lab up --detach              the same in the background
   lab verify                   prove that metrics, logs and traces arrive
   lab up --data-dir /tmp/b --port-offset 1000      a second stack beside the first
+  lab chaos start errors       a tenth of the requests fails, for a minute
   lab down                     end the lab that runs on .lab
 
 Exit codes: 0 good, 1 the thing checked is not so, 2 wrong usage or configuration, 3 a component is missing"
@@ -64,6 +66,9 @@ enum Command {
     Install(install::Args),
     /// Prove the eight success metrics on the running lab, with evidence
     Verify(verify::Args),
+    /// Break the services on purpose, for a while: list, start and stop faults
+    #[command(subcommand)]
+    Chaos(chaos::Args),
     /// Make Prometheus rules of service level objectives
     #[command(subcommand)]
     Slo(slo::Args),
@@ -94,6 +99,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Doctor(args) => doctor::doctor(place, &args),
         Command::Install(args) => install::install(place, &args),
         Command::Verify(args) => verify::verify(place, &args),
+        Command::Chaos(args) => chaos::chaos(place, &args),
         Command::Slo(args) => slo::slo(place, &args),
         Command::K8s(args) => k8s::k8s(place, &args),
         Command::Component(program) => return program.run(),

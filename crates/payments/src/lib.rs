@@ -9,7 +9,7 @@ mod ledger;
 use std::{process::ExitCode, time::Duration};
 
 use actix_web::web;
-use service::{Program, Red, ServerArgs, Service, parse_duration};
+use service::{Faults, Program, Red, ServerArgs, Service, parse_duration};
 
 /// Environment names and defaults of this program.
 #[derive(Debug, Clone)]
@@ -76,9 +76,12 @@ pub fn run(args: Args) -> ExitCode {
         let registry = prometheus::Registry::new();
         telemetry.register(&registry)?;
         let red = Red::new(&registry, "payments", version, &api::ROUTES)?;
+        let token = args.server.chaos_token()?;
+        let faults = Faults::new(token, &registry, "payments", &api::ROUTES, &[])?;
         let cashier = web::Data::new(api::Cashier::new(args.decline_over, args.latency));
         let server = Service::new(args.server.config(), registry, red)
             .log_level(telemetry.log_level())
+            .faults(faults)
             .bind(move |routes| api::register(routes, cashier.clone()))?;
         Ok(server.run().await?)
     })

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, marker::PhantomData, net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::tls::CertificateFiles;
+use crate::{Error, Token, tls::CertificateFiles};
 
 /// Names and defaults that differ from program to program: an empty struct implements it.
 pub trait Program: Clone + Debug + Send + Sync + 'static {
@@ -49,7 +49,7 @@ pub struct ServerArgs<P: Program> {
     #[arg(long, value_name = "FILE", env = P::TLS_KEY_ENV)]
     pub tls_key: Option<PathBuf>,
 
-    /// Address of /metrics, /healthz, /readyz and /log-level; keep it away from clients
+    /// Address of /metrics, /healthz, /readyz, /log-level and /chaos; keep it away from clients
     #[arg(long, value_name = "ADDR", env = P::ADMIN_LISTEN_ENV, default_value = P::ADMIN_LISTEN)]
     pub admin_listen: SocketAddr,
 
@@ -75,11 +75,27 @@ pub struct ServerArgs<P: Program> {
     )]
     pub log_level: String,
 
+    /// Lets faults be started with the token in this file, at /chaos of the admin port and by the
+    /// header X-Fault on a request; without it there are none
+    #[arg(long, value_name = "FILE", env = "CHAOS_TOKEN_FILE")]
+    pub chaos_token_file: Option<PathBuf>,
+
     #[arg(skip)]
     program: PhantomData<P>,
 }
 
 impl<P: Program> ServerArgs<P> {
+    /// The token of `--chaos-token-file`, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the file cannot be used.
+    pub fn chaos_token(&self) -> Result<Option<Token>, Error> {
+        self.chaos_token_file
+            .as_deref()
+            .map(Token::read)
+            .transpose()
+    }
+
     /// The settings of the server, with the names an error message about them should use.
     pub fn config(&self) -> ServerConfig {
         ServerConfig {

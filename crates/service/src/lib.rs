@@ -5,6 +5,7 @@
 
 mod admin;
 mod args;
+mod faults;
 mod observe;
 mod problem;
 mod program;
@@ -14,6 +15,7 @@ mod server;
 mod tls;
 
 pub use args::{Listen, Program, ServerArgs, ServerConfig, Tls, parse_duration};
+pub use faults::{About, Active, Fault, Faults, Kind, Mistake, Parameter, Settings, Token, Value};
 pub use problem::{Problem, json_config};
 pub use program::run;
 pub use readiness::{Condition, Readiness};

@@ -19,6 +19,7 @@ use tracing::{Instrument as _, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::{
+    faults::Plan,
     problem::{self, Cause, Problem},
     red::{Endpoint, Held, Red},
 };
@@ -31,6 +32,7 @@ const PATH_LIMIT: usize = 2048;
 /// The middleware, for `actix_web::middleware::from_fn`.
 pub(crate) async fn observe<B: MessageBody + 'static>(
     red: Red,
+    plan: Option<Plan>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
@@ -39,7 +41,16 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
     let span = observed.root_span(&request);
     async move {
         // A panic unwinds through this request only: the handler's state is the request's own.
-        match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        let answer = async move {
+            let Some(mut plan) = plan else {
+                return next.call(request).await;
+            };
+            plan.before().await?;
+            let mut response = next.call(request).await?;
+            plan.after(response.headers_mut());
+            Ok(response)
+        };
+        match AssertUnwindSafe(answer).catch_unwind().await {
             Ok(Ok(response)) => {
                 let response = observed.with_problem(response, pattern.as_deref());
                 observed.answered(response.response());

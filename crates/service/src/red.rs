@@ -36,6 +36,11 @@ impl Route {
             statuses,
         }
     }
+
+    /// Its pattern, as in the `route` label.
+    pub const fn pattern(&self) -> &'static str {
+        self.pattern
+    }
 }
 
 /// Request metrics of one service; cheap to clone.
@@ -205,6 +210,16 @@ impl Red {
             unmatched,
             unmatched_other,
         })))
+    }
+
+    /// The 5xx statuses that all routes of this pattern, or all routes, can answer with.
+    pub(crate) fn failures(routes: &[Route], pattern: Option<&str>) -> BTreeSet<u16> {
+        let of_pattern = |route: &&Route| pattern.is_none_or(|pattern| route.pattern == pattern);
+        let all = |status: u16| {
+            let mut routes = routes.iter().filter(of_pattern);
+            status == 500 || routes.all(|route| route.statuses.contains(&status))
+        };
+        (500..600).filter(|status| all(*status)).collect()
     }
 
     /// Where a request belongs. `pattern` is the pattern its path matches, whatever its method.

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    Listen, Readiness, Red, ServerConfig, admin, json_config,
+    Faults, Listen, Readiness, Red, ServerConfig, admin, faults, json_config,
     observe::{head_as_get, observe},
     problem::{path_config, query_config},
     readiness::probes,
@@ -81,6 +81,7 @@ pub struct Service {
     red: Red,
     readiness: Readiness,
     log_level: Option<LogLevel>,
+    faults: Faults,
     admin: Pages,
 }
 
@@ -93,6 +94,7 @@ impl Service {
             red,
             readiness: Readiness::new(),
             log_level: None,
+            faults: Faults::off(),
             admin: Arc::new(|_| {}),
         }
     }
@@ -106,6 +108,12 @@ impl Service {
     /// Lets `/log-level` on the admin port read and change the log filter.
     pub fn log_level(mut self, log_level: LogLevel) -> Self {
         self.log_level = Some(log_level);
+        self
+    }
+
+    /// Lets `/chaos` on the admin port start these faults, and a header on one request.
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
         self
     }
 
@@ -133,6 +141,7 @@ impl Service {
             red,
             readiness,
             log_level,
+            faults,
             admin,
         } = self;
         // Read before a port is taken.
@@ -140,11 +149,13 @@ impl Service {
             .tls
             .map(|tls| Ok((tls.listen, tls.files.serve(FROM_TLS12)?)));
         let tls = tls.transpose().map_err(Error::Tls)?;
+        faults.hold(&readiness);
         let public: Pages = Arc::new(public);
         let connections = red.clone();
         let probes_of = readiness.clone();
+        let plans = faults.clone();
         let mut public = HttpServer::new(move || {
-            let red = red.clone();
+            let (red, plans) = (red.clone(), plans.clone());
             let public = Arc::clone(&public);
             App::new()
                 .app_data(json_config(JSON_LIMIT_BYTES))
@@ -157,7 +168,8 @@ impl Service {
                         .wrap(from_fn(head_as_get))
                         // The last one is the outermost.
                         .wrap(from_fn(move |request, next| {
-                            observe(red.clone(), request, next)
+                            let plan = plans.plan(&request);
+                            observe(red.clone(), plan, request, next)
                         }))
                         .configure(|routes| public(routes)),
                 )
@@ -187,6 +199,7 @@ impl Service {
                 .wrap(from_fn(head_as_get))
                 .configure(probes(state.clone()))
                 .configure(admin::metrics(registry.clone()))
+                .configure(faults::pages(faults.clone()))
                 .configure(|pages| admin(pages));
             match &log_level {
                 Some(log_level) => app.configure(admin::log_level(log_level.clone())),

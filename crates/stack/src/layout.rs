@@ -1,6 +1,11 @@
 //! Where a lab keeps its things on disk.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use crate::Error;
 
@@ -64,6 +69,11 @@ impl Layout {
     /// Held locked by the running lab.
     pub fn lock_file(&self) -> PathBuf {
         self.data.join("lock")
+    }
+
+    /// The secret with which faults are started; services read it, and `lab chaos` does.
+    pub fn chaos_token_file(&self) -> PathBuf {
+        self.data.join("chaos-token")
     }
 
     /// Output of a detached lab itself.
@@ -152,6 +162,7 @@ impl Layout {
         ] {
             make_dir(&dir)?;
         }
+        make_token(&self.chaos_token_file())?;
         let probe = self.data.join(".write-probe");
         std::fs::write(&probe, b"probe")
             .and_then(|()| std::fs::remove_file(&probe))
@@ -169,6 +180,35 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
         path: path.into(),
         source,
     })
+}
+
+/// Makes a secret for this user alone, unless there is one.
+fn make_token(path: &Path) -> Result<(), Error> {
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+        return Ok(());
+    }
+    let fault = |source| Error::DataDir {
+        path: path.into(),
+        source,
+    };
+    let partial = path.with_extension("partial");
+    remove_file(&partial).map_err(fault)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&partial)
+        .map_err(fault)?;
+    let token = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+    writeln!(file, "{}{}", token[0].simple(), token[1].simple()).map_err(fault)?;
+    std::fs::rename(&partial, path).map_err(fault)
+}
+
+fn remove_file(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a directory with all in it, if it is there.

@@ -433,7 +433,8 @@ fn flask_api(launching: &Launching<'_>) -> Result<Launch, Error> {
     .option("--tls-key", key)
     .option("--admin-listen", launching.address("admin"))
     .option("--payments-url", launching.url_of("payments", "http"))
-    .option("--database-url", shop_url(launching));
+    .option("--database-url", shop_url(launching))
+    .option("--chaos-token-file", launching.layout.chaos_token_file());
     Ok(traced(launch, launching))
 }
 
@@ -443,7 +444,8 @@ fn payments(launching: &Launching<'_>) -> Result<Launch, Error> {
         ..Launch::default()
     }
     .option("--listen", launching.address("http"))
-    .option("--admin-listen", launching.address("admin"));
+    .option("--admin-listen", launching.address("admin"))
+    .option("--chaos-token-file", launching.layout.chaos_token_file());
     Ok(traced(launch, launching))
 }
 

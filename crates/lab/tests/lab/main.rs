@@ -4,6 +4,7 @@
 //! is set), where that is a failure.
 #![cfg(test)]
 
+mod chaos;
 mod cluster;
 mod refusals;
 mod rules;

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use crate::running::{TestLab, lab, text};
 
 /// The part of the stack that needs nothing installed.
-const OURS_ONLY: &[&str] = &[
+pub const OURS_ONLY: &[&str] = &[
     "--without",
     "prometheus",
     "--without",
@@ -24,7 +24,7 @@ const OURS_ONLY: &[&str] = &[
     "otelcol",
 ];
 
-fn refused(output: &std::process::Output, code: i32, parts: &[&str]) {
+pub fn refused(output: &std::process::Output, code: i32, parts: &[&str]) {
     let text = text(output);
     assert_eq!(output.status.code(), Some(code), "{text}");
     for part in parts {

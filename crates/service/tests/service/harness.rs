@@ -17,7 +17,9 @@ use opentelemetry_sdk::{
 use prometheus::Registry;
 use reqwest::StatusCode;
 use serde::Deserialize;
-use service::{Error, Problem, Readiness, Red, Route, ServerConfig, Service, Shutdown, Stopped};
+use service::{
+    Error, Faults, Problem, Readiness, Red, Route, ServerConfig, Service, Shutdown, Stopped, Token,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -58,15 +60,29 @@ pub(crate) fn start() -> Running {
     start_with(ServerConfig::ephemeral()).expect("free ports can be bound")
 }
 
+/// What [`start_with_faults`] takes.
+pub(crate) const TOKEN: &str = "0123456789abcdef-token";
+
+/// One in which faults can be started.
+pub(crate) fn start_with_faults() -> Running {
+    start_all(ServerConfig::ephemeral(), Some(Token::new(TOKEN))).expect("free ports can be bound")
+}
+
 pub(crate) fn start_with(config: ServerConfig) -> Result<Running, Error> {
+    start_all(config, None)
+}
+
+fn start_all(config: ServerConfig, token: Option<Token>) -> Result<Running, Error> {
     capture();
     let registry = Registry::new();
     let red = Red::new(&registry, "test", "1.2.3", &ROUTES).unwrap();
+    let faults = Faults::new(token, &registry, "test", &ROUTES, &[]).unwrap();
     let readiness = Readiness::new();
     let gate = Arc::new(Semaphore::new(0));
     let data = web::Data::from(Arc::clone(&gate));
     let server = Service::new(config, registry, red)
         .readiness(readiness.clone())
+        .faults(faults)
         .admin(|pages| {
             pages.route("/extra", web::get().to(async || "extra"));
         })

@@ -5,6 +5,7 @@
     reason = "a test that unwraps fails where the trouble is"
 )]
 
+mod faults;
 mod harness;
 mod lifecycle;
 mod metrics;

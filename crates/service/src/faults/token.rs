@@ -1,0 +1,83 @@
+//! The secret that allows to break things.
+
+use std::{fmt, io, path::Path};
+
+use subtle::ConstantTimeEq as _;
+
+use crate::Error;
+
+/// Fewer characters can be guessed by trying.
+const SHORTEST: usize = 16;
+/// A file that is larger is not a token file.
+const LONGEST: usize = 1024;
+
+/// What has to be shown to start a fault. It is compared in constant time and never printed.
+#[derive(Clone)]
+pub struct Token(Box<[u8]>);
+
+impl Token {
+    /// Reads a token file: one line of at least 16 visible ASCII characters.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the cause and the cure; the content is not repeated.
+    pub fn read(file: &Path) -> Result<Self, Error> {
+        let usage = |reason: String| {
+            Error::Usage(format!(
+                "the token file {} of --chaos-token-file (CHAOS_TOKEN_FILE) {reason}",
+                file.display()
+            ))
+        };
+        let unreadable = |error: io::Error| usage(format!("cannot be read: {error}"));
+        let size = std::fs::metadata(file).map_err(unreadable)?.len();
+        if size > LONGEST as u64 {
+            return Err(usage(format!(
+                "has {size} bytes, which is too much for a token"
+            )));
+        }
+        let text = std::fs::read(file).map_err(unreadable)?;
+        let token = text.trim_ascii();
+        if token.len() < SHORTEST || !token.iter().all(u8::is_ascii_graphic) {
+            return Err(usage(format!(
+                "has to hold one line of {SHORTEST} to {LONGEST} visible ASCII characters without spaces; \
+                 make one with: (umask 077; head -c 32 /dev/urandom | base64 > FILE)"
+            )));
+        }
+        Ok(Self(token.into()))
+    }
+
+    /// A token that is not in a file, for tests within one process.
+    pub fn new(token: &str) -> Self {
+        Self(token.as_bytes().into())
+    }
+
+    pub(super) fn is(&self, shown: &[u8]) -> bool {
+        self.0.ct_eq(shown).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_is_the_token() {
+        let token = Token::new("0123456789abcdef");
+        assert!(token.is(b"0123456789abcdef"));
+        for wrong in [
+            "",
+            "0",
+            "0123456789abcdeF",
+            "0123456789abcdef0",
+            " 0123456789abcdef",
+        ] {
+            assert!(!token.is(wrong.as_bytes()), "{wrong}");
+        }
+        assert_eq!(format!("{token:?}"), "Token(..)");
+    }
+}
