@@ -149,9 +149,10 @@ impl Cluster {
             .unwrap();
         let tokens = dir.path().join("tokens.csv");
         std::fs::write(&tokens, format!("{TOKEN},test,test,system:masters\n")).unwrap();
-        let key = dir.path().join("accounts.key");
+        let [key, public] = ["accounts.key", "accounts.pub"].map(|name| dir.path().join(name));
         let pair = rcgen::KeyPair::generate().unwrap();
         std::fs::write(&key, pair.serialize_pem()).unwrap();
+        std::fs::write(&public, pair.public_key_pem()).unwrap();
         let option = |name: &str, value: &Path| format!("--{name}={}", value.display());
         let api = Command::new(api)
             .arg(format!("--etcd-servers={client}"))
@@ -159,7 +160,7 @@ impl Cluster {
             .arg(format!("--secure-port={https}"))
             .arg(option("cert-dir", &dir.path().join("certificates")))
             .arg(option("token-auth-file", &tokens))
-            .arg(option("service-account-key-file", &key))
+            .arg(option("service-account-key-file", &public))
             .arg(option("service-account-signing-key-file", &key))
             .arg("--service-account-issuer=https://kubernetes.default.svc")
             .arg("--service-cluster-ip-range=10.0.0.0/24")

@@ -69,6 +69,7 @@ fn is_proven_survives_a_restart_and_leaves_nothing() {
     assert_eq!(lab.run(&["status"]).status.code(), Some(0));
 
     assert_pillars_hold(&lab);
+    assert_cost_is_told(&lab);
     assert_rules_are_about_something(&lab);
     let report = lab.json(&["verify", "--json"]);
     for n in [2, 5, 6, 8] {
@@ -105,6 +106,32 @@ fn is_proven_survives_a_restart_and_leaves_nothing() {
     let own = lab.json(&["status", "--json"])["lab_pid"].as_i64().unwrap();
     kill(Pid::from_raw(own.try_into().unwrap()), Signal::SIGKILL).unwrap();
     lab.assert_gone(&processes);
+}
+
+/// Samples and series of every target, and what evaluating each group of rules takes.
+fn assert_cost_is_told(lab: &TestLab) {
+    let targets_are_there = || {
+        let scraping = &lab.json(&["status", "--json"])["scraping"];
+        let targets = scraping["targets"].as_array().cloned().unwrap_or_default();
+        let of = |job: &str| {
+            let target = targets.iter().find(|target| target["job"] == job)?;
+            let number = |key: &str| target[key].as_f64();
+            Some((
+                number("samples")?,
+                number("series")?,
+                number("sample_limit")?,
+            ))
+        };
+        let groups = scraping["rules"]["groups"].as_array().map_or(0, Vec::len);
+        groups > 10
+            && scraping["head_series"].as_f64() > Some(1000.0)
+            && ["flask-api", "node", "blackbox-tls"].iter().all(|job| {
+                of(job).is_some_and(|(samples, series, limit)| {
+                    series > 1.0 && samples >= series && limit > samples
+                })
+            })
+    };
+    eventually("status tells what scraping costs", targets_are_there);
 }
 
 /// Documents with a trace id, asked of Elasticsearch without any of our code.
