@@ -4,6 +4,7 @@
 //! service needs that is not about a shop is in the `service` crate.
 
 pub mod http;
+mod lock;
 pub mod order;
 pub mod payments;
 mod pool;
@@ -17,8 +18,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use prometheus::Registry;
-use service::{Condition, Faults, Program, Readiness, Red, Server, ServerArgs, Service, Stopped};
-use telemetry::{LogLevel, LogOutput};
+use service::{
+    Condition, Fault, Faults, Program, Readiness, Red, Server, ServerArgs, Service, Stopped,
+};
+use telemetry::{LogOutput, Telemetry};
 
 use crate::payments::{ClientError, Payments};
 use crate::shop::Shop;
@@ -111,7 +114,7 @@ pub fn run(args: Args) -> ExitCode {
     service::run(options, args.server.shutdown_timeout, async |telemetry| {
         let registry = Registry::new();
         telemetry.register(&registry)?;
-        App::build(&args, registry, Some(telemetry.log_level()))
+        App::build(&args, registry, Some(telemetry))
             .await?
             .run()
             .await
@@ -124,6 +127,8 @@ pub struct App {
     shop: Arc<Shop>,
     database_reachable: Condition,
     abandoned_after: Duration,
+    /// The fault database-lock.
+    lock: tokio::task::JoinHandle<()>,
 }
 
 impl App {
@@ -134,14 +139,22 @@ impl App {
     pub async fn build(
         args: &Args,
         registry: Registry,
-        log_level: Option<LogLevel>,
+        telemetry: Option<&Telemetry>,
     ) -> anyhow::Result<Self> {
-        let token = args.server.chaos_token()?;
+        let faults = Faults::new(
+            args.server.chaos_token()?,
+            telemetry.map(Telemetry::sabotage).unwrap_or_default(),
+            &registry,
+            "flask",
+            http::ROUTES,
+            &[Fault::Dependency, Fault::DatabaseLock],
+        )?;
         let payments = Payments::new(&args.payments_url, args.payments_timeout, &registry)
             .map_err(|error| match error {
                 ClientError::Url => service::Error::Usage(error.to_string()).into(),
                 error => anyhow::Error::from(error),
-            })?;
+            })?
+            .with_faults(faults.clone());
         let store = SqliteStore::open(&args.database_url)
             .await
             .map_err(|error| service::Error::Usage(error.to_string()))?;
@@ -149,15 +162,14 @@ impl App {
         let shop = Arc::new(Shop::new(Arc::new(store), payments));
 
         let red = Red::new(&registry, "flask", VERSION, http::ROUTES)?;
-        let faults = Faults::new(token, &registry, "flask", http::ROUTES, &[])?;
         let readiness = Readiness::new();
         let database_reachable = readiness.condition("database");
         database_reachable.set(true);
         let mut service = Service::new(args.server.config(), registry, red)
             .readiness(readiness)
-            .faults(faults);
-        if let Some(log_level) = log_level {
-            service = service.log_level(log_level);
+            .faults(faults.clone());
+        if let Some(telemetry) = telemetry {
+            service = service.log_level(telemetry.log_level());
         }
         let server = service.bind(http::routes(Arc::clone(&shop)))?;
         let abandoned_after = args.payments_timeout + SETTLE_GRACE;
@@ -166,6 +178,7 @@ impl App {
             shop,
             database_reachable,
             abandoned_after,
+            lock: tokio::spawn(lock::hold_when_told(args.database_url.clone(), faults)),
         })
     }
 
@@ -185,6 +198,7 @@ impl App {
         let stopped = self.server.run().await;
         watch.abort();
         sweep.abort();
+        self.lock.abort();
         store.store().close().await;
         Ok(stopped?)
     }

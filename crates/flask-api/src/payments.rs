@@ -9,6 +9,7 @@ use prometheus::{
 use reqwest::header::HeaderMap;
 use reqwest::{StatusCode, Url};
 use serde::Serialize;
+use service::{BrokenDependency, Faults};
 use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -26,6 +27,7 @@ pub struct Payments {
     server_address: String,
     server_port: u16,
     timeout: Duration,
+    faults: Faults,
     metrics: Metrics,
 }
 
@@ -128,8 +130,16 @@ impl Payments {
             server_address,
             server_port,
             timeout,
+            faults: Faults::off(),
             metrics,
         })
+    }
+
+    /// Sees the service as these faults have it.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
     }
 
     /// How long an answer may take.
@@ -185,6 +195,31 @@ impl Payments {
         result
     }
 
+    /// Where to send to, once a fault has had its way.
+    async fn endpoint_with_faults(&self, span: &Span) -> Result<Url, PaymentError> {
+        let mut endpoint = self.endpoint.clone();
+        match self.faults.dependency() {
+            None => {}
+            Some(BrokenDependency::Slow(delay)) => {
+                tokio::time::sleep(delay.min(self.timeout)).await;
+                if delay >= self.timeout {
+                    return Err(PaymentError::Timeout(self.timeout));
+                }
+            }
+            Some(BrokenDependency::Failing) => {
+                span.record("http.response.status_code", 500_i64);
+                span.record("error.type", "500");
+                return Err(PaymentError::Unexpected(StatusCode::INTERNAL_SERVER_ERROR));
+            }
+            // Nothing has listened on tcpmux for decades: a refusal as real as any.
+            Some(BrokenDependency::Down) => {
+                let _ = endpoint.set_host(Some("127.0.0.1"));
+                let _ = endpoint.set_port(Some(1));
+            }
+        }
+        Ok(endpoint)
+    }
+
     async fn send(&self, charge: &Charge, span: &Span) -> Result<Answer, PaymentError> {
         let mut headers = HeaderMap::new();
         // From the client span itself, so that the span of payments becomes its child.
@@ -198,9 +233,10 @@ impl Payments {
                 PaymentError::Unreachable(error)
             }
         };
+        let endpoint = self.endpoint_with_faults(span).await?;
         let response = self
             .http
-            .post(self.endpoint.clone())
+            .post(endpoint)
             .headers(headers)
             .json(charge)
             .send()

@@ -77,7 +77,14 @@ pub fn run(args: Args) -> ExitCode {
         telemetry.register(&registry)?;
         let red = Red::new(&registry, "payments", version, &api::ROUTES)?;
         let token = args.server.chaos_token()?;
-        let faults = Faults::new(token, &registry, "payments", &api::ROUTES, &[])?;
+        let faults = Faults::new(
+            token,
+            telemetry.sabotage(),
+            &registry,
+            "payments",
+            &api::ROUTES,
+            &[],
+        )?;
         let cashier = web::Data::new(api::Cashier::new(args.decline_over, args.latency));
         let server = Service::new(args.server.config(), registry, red)
             .log_level(telemetry.log_level())

@@ -13,6 +13,7 @@ mod table;
 mod token;
 
 pub use engine::{Active, Faults};
+pub use request::BrokenDependency;
 pub use table::{About, Fault, Kind, Mistake, Parameter, Settings, Value};
 pub use token::Token;
 

@@ -15,7 +15,10 @@ mod server;
 mod tls;
 
 pub use args::{Listen, Program, ServerArgs, ServerConfig, Tls, parse_duration};
-pub use faults::{About, Active, Fault, Faults, Kind, Mistake, Parameter, Settings, Token, Value};
+pub use faults::{
+    About, Active, BrokenDependency, Fault, Faults, Kind, Mistake, Parameter, Settings, Token,
+    Value,
+};
 pub use problem::{Problem, json_config};
 pub use program::run;
 pub use readiness::{Condition, Readiness};

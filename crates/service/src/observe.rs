@@ -38,7 +38,7 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let pattern = request.match_pattern();
     let mut observed = Observed::begin(red, &request, pattern.as_deref());
-    let span = observed.root_span(&request);
+    let span = observed.root_span(&request, plan.as_ref());
     async move {
         // A panic unwinds through this request only: the handler's state is the request's own.
         let answer = async move {
@@ -126,7 +126,7 @@ impl Observed {
     }
 
     /// The server span, by OpenTelemetry's stable conventions for HTTP.
-    fn root_span(&self, request: &ServiceRequest) -> Span {
+    fn root_span(&self, request: &ServiceRequest, plan: Option<&Plan>) -> Span {
         let known = is_well_known(request.method());
         let name = match &self.endpoint.span_name {
             Some(name) => name,
@@ -156,6 +156,13 @@ impl Observed {
         let parent = opentelemetry::global::get_text_map_propagator(|propagator| {
             propagator.extract(&Headers(request.headers()))
         });
+        let parent = match plan {
+            Some(plan) => plan.parent(parent),
+            None => parent,
+        };
+        if plan.is_some_and(Plan::loses_span) {
+            span.set_attribute(telemetry::SPAN_TO_LOSE, true);
+        }
         // Before the span is first entered: its trace id is settled there. It is refused for a span
         // that the log filter switched off, which has no parent to lose.
         if let Err(error) = span.set_parent(parent)

@@ -27,6 +27,7 @@ mod log_format;
 mod log_level;
 mod log_writer;
 mod metrics;
+mod sabotage;
 mod settings;
 mod shutdown;
 mod span_accounting;
@@ -44,11 +45,13 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 pub use log_level::LogLevel;
+pub use sabotage::{BrokenContext, SPAN_TO_LOSE, Sabotage};
 pub use shutdown::ShutdownReport;
 
 use log_format::{JsonLines, NoSpanFields};
 use log_writer::LogWriter;
 use metrics::TelemetryCollector;
+use sabotage::Breakable;
 use settings::Settings;
 use span_accounting::SpanAccounting;
 
@@ -103,6 +106,7 @@ pub struct Telemetry {
     spans: Arc<SpanAccounting>,
     log: LogWriter,
     log_level: LogLevel,
+    sabotage: Sabotage,
 }
 
 /// What has to be flushed.
@@ -134,7 +138,8 @@ pub fn init(options: Options) -> Result<Telemetry, Error> {
         .with_filter(filter);
 
     let spans = SpanAccounting::new(settings.queue_size);
-    let provider = trace_pipeline::provider(&settings, resource, &spans)?;
+    let sabotage = Sabotage::new(log.clone());
+    let provider = trace_pipeline::provider(&settings, resource, &spans, &sabotage)?;
     let trace_layer = provider
         .as_ref()
         .map(|provider| trace_pipeline::layer(provider, &options));
@@ -144,7 +149,8 @@ pub fn init(options: Options) -> Result<Telemetry, Error> {
         .with(trace_layer)
         .try_init()
         .map_err(|_| Error::AlreadySet)?;
-    global::set_text_map_propagator(trace_pipeline::propagator(&settings.propagators));
+    let propagator = trace_pipeline::propagator(&settings.propagators);
+    global::set_text_map_propagator(Breakable(propagator));
     if let Some(provider) = &provider {
         // The SDK greets in the log, which is the program's and should start with the program's words.
         tracing::subscriber::with_default(NoSubscriber::new(), || {
@@ -164,6 +170,7 @@ pub fn init(options: Options) -> Result<Telemetry, Error> {
         spans,
         log,
         log_level: LogLevel::new(handle),
+        sabotage,
     })
 }
 
@@ -187,6 +194,11 @@ impl Telemetry {
     /// A handle for the `/log-level` page.
     pub fn log_level(&self) -> LogLevel {
         self.log_level.clone()
+    }
+
+    /// Spoils logs and traces on purpose, for faults that are asked for.
+    pub fn sabotage(&self) -> Sabotage {
+        self.sabotage.clone()
     }
 
     /// Flushes spans, then logs; never takes longer than `deadline`, whatever the collector does.

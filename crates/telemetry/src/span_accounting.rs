@@ -14,6 +14,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
 
+use crate::sabotage::Sabotage;
+
 /// Counts of spans since the start of the process, consistent with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SpanCounts {
@@ -72,6 +74,12 @@ impl SpanAccounting {
         admitted
     }
 
+    /// Counts a span that ended and is lost.
+    fn drop_one(&self) {
+        self.sampled.fetch_add(1, Ordering::Relaxed);
+        self.dropped.fetch_add(1, Ordering::Release);
+    }
+
     fn settle(&self, spans: u64, exported: bool) {
         let counter = if exported {
             &self.exported
@@ -119,6 +127,7 @@ impl SpanAccounting {
 pub(crate) struct CountedProcessor<P> {
     pub(crate) inner: P,
     pub(crate) accounting: Arc<SpanAccounting>,
+    pub(crate) sabotage: Sabotage,
 }
 
 impl<P: SpanProcessor> SpanProcessor for CountedProcessor<P> {
@@ -127,7 +136,12 @@ impl<P: SpanProcessor> SpanProcessor for CountedProcessor<P> {
     }
 
     fn on_end(&self, span: SpanData) {
-        if span.span_context.is_sampled() && self.accounting.admit() {
+        if !span.span_context.is_sampled() {
+            return;
+        }
+        if self.sabotage.loses(&span) {
+            self.accounting.drop_one();
+        } else if self.accounting.admit() {
             self.inner.on_end(span);
         }
     }
@@ -241,6 +255,7 @@ mod tests {
     struct Pipeline {
         provider: SdkTracerProvider,
         accounting: Arc<SpanAccounting>,
+        sabotage: Sabotage,
         gate: Gate,
         batches: mpsc::Receiver<usize>,
     }
@@ -257,6 +272,7 @@ mod tests {
         let (sender, batches) = mpsc::channel();
         let gate = Gate::default();
         let accounting = SpanAccounting::new(queue);
+        let sabotage = Sabotage::default();
         let exporter = CountedExporter {
             inner: GatedExporter {
                 gate: gate.clone(),
@@ -275,11 +291,13 @@ mod tests {
             .with_span_processor(CountedProcessor {
                 inner,
                 accounting: accounting.clone(),
+                sabotage: sabotage.clone(),
             })
             .build();
         Pipeline {
             provider,
             accounting,
+            sabotage,
             gate,
             batches,
         }
@@ -432,6 +450,31 @@ mod tests {
         );
         let received: usize = pipeline.batches.iter().sum();
         assert_eq!(counts.exported, received as u64);
+    }
+
+    #[test]
+    fn spans_lost_on_purpose_are_dropped_and_counted() {
+        let pipeline = pipeline(2048, 512);
+        pipeline.gate.open();
+        pipeline.sabotage.lose_spans(0.5);
+        pipeline.end_spans(1000);
+        pipeline.sabotage.lose_spans(0.0);
+        let lost = pipeline.assert_balanced().dropped;
+        assert!((350..=650).contains(&lost), "{lost} of 1000");
+        let tracer = pipeline.provider.tracer("test");
+        tracer
+            .span_builder("marked")
+            .with_attributes([KeyValue::new(crate::SPAN_TO_LOSE, true)])
+            .start(&tracer)
+            .end();
+        pipeline.end_spans(10);
+        pipeline.provider.shutdown().expect("the gate is open");
+        let counts = pipeline.assert_balanced();
+        assert_eq!((counts.dropped, counts.sampled), (lost + 1, 1011));
+        assert_eq!(
+            pipeline.batches.iter().sum::<usize>() as u64,
+            counts.exported
+        );
     }
 
     #[derive(Debug, Clone)]

@@ -20,6 +20,7 @@ use tracing_subscriber::filter::{FilterFn, LevelFilter};
 use tracing_subscriber::{Layer, registry::LookupSpan};
 
 use crate::Options;
+use crate::sabotage::Sabotage;
 use crate::settings::{Propagator, Sampling, Settings};
 use crate::span_accounting::{CountedExporter, CountedProcessor, SpanAccounting};
 
@@ -57,6 +58,7 @@ pub(crate) fn provider(
     settings: &Settings,
     resource: Resource,
     accounting: &Arc<SpanAccounting>,
+    sabotage: &Sabotage,
 ) -> Result<Option<SdkTracerProvider>, ExporterBuildError> {
     if settings.disabled {
         return Ok(None);
@@ -83,6 +85,7 @@ pub(crate) fn provider(
         builder = builder.with_span_processor(CountedProcessor {
             inner: batches,
             accounting: accounting.clone(),
+            sabotage: sabotage.clone(),
         });
     }
     Ok(Some(builder.build()))

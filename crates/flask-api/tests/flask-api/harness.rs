@@ -152,6 +152,11 @@ impl Shop {
         Answer::of(self.request(Method::POST, &path).send().await.unwrap()).await
     }
 
+    /// Where a page of the admin port is.
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("{}{path}", self.admin_url)
+    }
+
     /// A page of the admin port.
     pub async fn admin(&self, path: &str) -> String {
         self.http

@@ -4,6 +4,7 @@
 mod cancelling;
 mod catalogue;
 mod database_trouble;
+mod faults;
 mod harness;
 mod idempotency;
 mod listing;

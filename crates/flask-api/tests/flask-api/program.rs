@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
+use crate::faults::TOKEN;
 use crate::harness::{Answer, one};
 use crate::metrics::samples;
 
@@ -45,11 +46,11 @@ impl Program {
             .envs(kept);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let lines = BufReader::new(child.stdout.take().unwrap()).split(b'\n');
         let sink = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                if let Ok(entry) = serde_json::from_str(&line) {
+                if let Ok(entry) = serde_json::from_slice(&line) {
                     sink.lock().unwrap().push(entry);
                 }
             }
@@ -252,6 +253,121 @@ async fn two_replicas_and_payments_make_one_shop() {
     assert_eq!(payments.stop(), Some(0));
 }
 
+/// A file with a token, and the flag that names it.
+fn chaos_token(directory: &std::path::Path) -> String {
+    let file = directory.join("token");
+    std::fs::write(&file, TOKEN).unwrap();
+    format!("--chaos-token-file={}", file.display())
+}
+
+#[tokio::test]
+async fn telemetry_is_spoilt_on_purpose_and_whole_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let database_url = format!(
+        "--database-url=sqlite://{}",
+        directory.path().join("shop.db").display()
+    );
+    let payments = Program::payments();
+    let payments_url = format!("--payments-url={}", payments.url("listening").await);
+    let shop = Program::flask_api(&[&database_url, &payments_url, &chaos_token(directory.path())]);
+
+    // Trace contexts of which one breaks at each side.
+    let order = async |digit: char, fault: &str| {
+        let trace_id = String::from(digit).repeat(32);
+        let traceparent = format!("00-{trace_id}-00f067aa0ba902b7-01");
+        let headers = [
+            ("traceparent", traceparent.as_str()),
+            ("x-fault-token", TOKEN),
+            ("x-fault", fault),
+        ];
+        let placed = shop
+            .request(Method::POST, "/api/orders", Some(one(1, 1)), &headers)
+            .await;
+        assert_eq!(placed.status, 201, "{placed:?}");
+        (trace_id, placed.id())
+    };
+    let line_of = async |id: i64| {
+        shop.line("the order", |line| {
+            line["message"] == "order paid" && line["order.id"] == id
+        })
+        .await
+    };
+    let (whole, id) = order('a', "latency;delay=0s").await;
+    assert_eq!(line_of(id).await["trace.id"], whole);
+    payments
+        .line("one trace", |line| line["trace.id"] == whole)
+        .await;
+    let (cut_before, id) = order('b', "trace-break;direction=in").await;
+    let own = line_of(id).await["trace.id"].as_str().unwrap().to_owned();
+    assert_ne!(own, cut_before);
+    payments
+        .line("one trace from here on", |line| line["trace.id"] == own)
+        .await;
+    let (cut_after, id) = order('c', "trace-break;direction=out").await;
+    assert_eq!(line_of(id).await["trace.id"], cut_after);
+    let known = [whole.as_str(), own.as_str(), cut_after.as_str()];
+    let stranger = payments
+        .line("a trace of its own", |line| {
+            line["http.route"] == "/api/payments"
+                && !known.contains(&line["trace.id"].as_str().unwrap_or_default())
+        })
+        .await;
+    assert_eq!(stranger["http.response.status_code"], 201);
+
+    // Nonsense in the log, between lines that are whole.
+    let admin = shop.url("admin listening").await;
+    let start = shop.http.post(format!("{admin}/chaos/log-malformed"));
+    let started = start
+        .bearer_auth(TOKEN)
+        .json(&json!({"rate": 100}))
+        .send()
+        .await;
+    assert_eq!(started.unwrap().status(), 201);
+    shop.line("a line with the wrong types", |line| {
+        line["@timestamp"] == "yesterday"
+    })
+    .await;
+    let stop = shop
+        .http
+        .delete(format!("{admin}/chaos"))
+        .bearer_auth(TOKEN);
+    assert_eq!(stop.send().await.unwrap().status(), 200);
+    shop.line("its end", |line| {
+        line["message"] == "fault ended" && line["chaos.fault"] == "log-malformed"
+    })
+    .await;
+    assert_eq!(shop.stop(), Some(0));
+    assert_eq!(payments.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_token_file_that_cannot_be_used_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    let flag = format!("--chaos-token-file={}", file.display());
+    for (content, cause) in [
+        (None, "cannot be read"),
+        (Some(""), "16"),
+        (Some("short"), "16"),
+        (Some("a secret of several words"), "without spaces"),
+    ] {
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
+        let output = refused(&[&flag]);
+        let text =
+            String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        for part in [cause, "--chaos-token-file", "CHAOS_TOKEN_FILE"] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert!(
+            !text.contains("secret"),
+            "the content is not repeated: {text}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_replica_stays_under_400_series() {
     let directory = tempfile::tempdir().unwrap();
@@ -261,7 +377,7 @@ async fn a_replica_stays_under_400_series() {
     );
     let payments = Program::payments();
     let payments_url = format!("--payments-url={}", payments.url("listening").await);
-    let shop = Program::flask_api(&[&database_url, &payments_url]);
+    let shop = Program::flask_api(&[&database_url, &payments_url, &chaos_token(directory.path())]);
 
     let names = async || -> Vec<String> {
         let page = shop.metrics().await;

@@ -24,6 +24,13 @@ pub(super) fn run(faults: &Faults, active: &Active) {
         Fault::Cpu => burn(active),
         Fault::Memory => grow(active),
         Fault::LogFlood => flood(active),
+        Fault::LogMalformed => write_nonsense(faults, active),
+        Fault::SpanDrop => {
+            let sabotage = faults.sabotage();
+            sabotage.lose_spans(active.settings().number("probability"));
+            active.wait(FOREVER);
+            sabotage.lose_spans(0.0);
+        }
         Fault::Unready => {
             faults.set_ready(false);
             active.wait(FOREVER);
@@ -37,7 +44,12 @@ pub(super) fn run(faults: &Faults, active: &Active) {
             }
         }
         // These are read by whom they concern.
-        Fault::Errors | Fault::Latency | Fault::LabelBomb => {
+        Fault::Errors
+        | Fault::Latency
+        | Fault::Dependency
+        | Fault::DatabaseLock
+        | Fault::TraceBreak
+        | Fault::LabelBomb => {
             active.wait(FOREVER);
         }
     }
@@ -92,6 +104,27 @@ fn flood(active: &Active) {
             );
         }
         written = wanted;
+    }
+}
+
+/// What programs really write into their logs.
+const NONSENSE: [&[u8]; 6] = [
+    b"{\"@timestamp\":\"2026-11-25T00:00:00Z\",\"log.level\":\"info\",\"message\":\"cut off in the mid\n",
+    b"thread 'main' panicked at src/shop.rs:42:7:\nchaos: a panic has several lines, and none is JSON\nnote: run with `RUST_BACKTRACE=1`\n",
+    b"chaos: Latin-1 is no UTF-8: caf\xe9 \xff\xfe\n",
+    b"{\"message\":\"chaos: two objects\"}{\"message\":\"on one line\"}\n",
+    b"{\"message\":\"chaos: the wrong types\",\"@timestamp\":\"yesterday\",\"http.response.status_code\":\"five hundred\"}\n",
+    b"[1,2,\"chaos: JSON, but no object\"]\n",
+];
+
+fn write_nonsense(faults: &Faults, active: &Active) {
+    let sabotage = faults.sabotage();
+    let pause = Duration::from_secs(1).div_f64(active.settings().count("rate") as f64);
+    for piece in NONSENSE.iter().cycle() {
+        sabotage.write_to_log(piece);
+        if active.wait(pause) {
+            return;
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 use actix_web::http::StatusCode;
 use jiff::Timestamp;
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use telemetry::Sabotage;
 use tokio::sync::watch;
 
 use super::{
@@ -30,6 +31,7 @@ pub struct Faults(Option<Arc<Inner>>);
 
 pub(super) struct Inner {
     pub(super) token: Token,
+    sabotage: Sabotage,
     /// One bit for each active fault, so that a request looks once when there is none.
     active: AtomicU32,
     offers: Vec<Offer>,
@@ -62,12 +64,13 @@ impl Faults {
     }
 
     /// The faults that every service has, and those of `special` that this one has too. Without a
-    /// token there are none. Adds `{prefix}_chaos_active` to `registry`, at 0 for each.
+    /// token there are none. `sabotage` is what spoils this process' telemetry. Adds `{prefix}_chaos_active` to `registry`, at 0 for each.
     ///
     /// # Errors
     /// When `registry` already holds metrics of these names.
     pub fn new(
         token: Option<Token>,
+        sabotage: Sabotage,
         registry: &Registry,
         prefix: &str,
         routes: &[Route],
@@ -76,6 +79,8 @@ impl Faults {
         let Some(token) = token else {
             return Ok(Self::off());
         };
+        // One request may ask for its span to be lost.
+        sabotage.arm();
         let gauges = IntGaugeVec::new(
             Opts::new(
                 format!("{prefix}_chaos_active"),
@@ -95,6 +100,7 @@ impl Faults {
             .collect();
         let faults = Self(Some(Arc::new(Inner {
             token,
+            sabotage,
             active: AtomicU32::new(0),
             offers,
             routes: routes.to_vec(),
@@ -143,6 +149,12 @@ impl Faults {
             condition.set(true);
             *lock(&inner.unready) = Some(condition);
         }
+    }
+
+    pub(super) fn sabotage(&self) -> Sabotage {
+        self.inner()
+            .map(|inner| inner.sabotage.clone())
+            .unwrap_or_default()
     }
 
     pub(super) fn set_ready(&self, ready: bool) {

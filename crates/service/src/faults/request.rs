@@ -1,5 +1,7 @@
 //! What faults do to a request: those that are active, and those its own `X-Fault` header asks for.
 
+use std::time::Duration;
+
 use actix_web::{
     dev::ServiceRequest,
     http::{
@@ -7,6 +9,8 @@ use actix_web::{
         header::{HeaderMap, HeaderName, HeaderValue},
     },
 };
+use opentelemetry::Context;
+use telemetry::BrokenContext;
 
 use super::{Fault, Faults, Mistake, Settings, latency};
 use crate::Problem;
@@ -22,9 +26,24 @@ const NOT_SHOWN: HeaderValue = HeaderValue::from_static("X-Fault-Token is missin
 /// What is to happen to one request.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    delay: std::time::Duration,
+    delay: Duration,
     refusal: Option<Problem>,
+    dependency: Option<BrokenDependency>,
+    ignore_parent: bool,
+    break_context: bool,
+    lose_span: bool,
     ignored: bool,
+}
+
+/// How a call to another service goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokenDependency {
+    /// It waits so long before it is made.
+    Slow(Duration),
+    /// The answer is 500.
+    Failing,
+    /// Nobody listens.
+    Down,
 }
 
 impl Settings {
@@ -38,9 +57,21 @@ impl Settings {
 
     /// Whether it is this request's turn.
     fn hits(&self, pattern: &str) -> bool {
+        self.text("route").is_none_or(|route| route == pattern) && self.draw()
+    }
+
+    fn draw(&self) -> bool {
         let probability = self.number("probability");
-        self.text("route").is_none_or(|route| route == pattern)
-            && (probability >= 1.0 || rand::random::<f64>() < probability)
+        probability >= 1.0 || rand::random::<f64>() < probability
+    }
+
+    /// Of the dependency fault.
+    fn dependency(&self) -> BrokenDependency {
+        match self.text("mode") {
+            Some("slow") => BrokenDependency::Slow(self.time("delay")),
+            Some("down") => BrokenDependency::Down,
+            _ => BrokenDependency::Failing,
+        }
     }
 }
 
@@ -57,7 +88,7 @@ impl Faults {
             .match_pattern()
             .filter(|pattern| inner.has_route(pattern))?;
         let mut plan = Plan::default();
-        for fault in [Fault::Errors, Fault::Latency] {
+        for fault in [Fault::Errors, Fault::Latency, Fault::TraceBreak] {
             if let Some(active) = self.active(fault) {
                 plan.add(fault, active.settings(), &pattern);
             }
@@ -66,6 +97,17 @@ impl Faults {
             self.asked(request.headers(), &pattern, &mut plan);
         }
         Some(plan)
+    }
+
+    /// What is to happen to a call of another service that is made now, for every call or for the request it is made for.
+    pub fn dependency(&self) -> Option<BrokenDependency> {
+        self.inner()?;
+        let asked = Context::map_current(|context| context.get::<BrokenDependency>().copied());
+        asked.or_else(|| {
+            let active = self.active(Fault::Dependency)?;
+            let settings = active.settings();
+            settings.draw().then(|| settings.dependency())
+        })
     }
 
     /// Adds what the request's own headers ask for.
@@ -149,8 +191,35 @@ impl Plan {
                 );
             }
             Fault::Latency => self.delay += latency::sample(settings),
+            Fault::Dependency => self.dependency = Some(settings.dependency()),
+            Fault::SpanDrop => self.lose_span = true,
+            Fault::TraceBreak => {
+                self.ignore_parent |= settings.text("direction") != Some("out");
+                self.break_context |= settings.text("direction") != Some("in");
+            }
             _ => {}
         }
+    }
+
+    /// The context in which the request's span is to start, in place of its caller's; what the request
+    /// calls finds in it what is to go wrong there.
+    pub(crate) fn parent(&self, callers: Context) -> Context {
+        let mut parent = match self.ignore_parent {
+            true => Context::new(),
+            false => callers,
+        };
+        if self.break_context {
+            parent = parent.with_value(BrokenContext);
+        }
+        if let Some(dependency) = self.dependency {
+            parent = parent.with_value(dependency);
+        }
+        parent
+    }
+
+    /// Whether the request's span is to get lost.
+    pub(crate) fn loses_span(&self) -> bool {
+        self.lose_span
     }
 
     /// Waits as long as it is to wait, and fails if it is to fail.

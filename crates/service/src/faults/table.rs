@@ -13,14 +13,24 @@ pub enum Fault {
     Errors,
     /// Requests take longer.
     Latency,
+    /// The service that is called is slow, failing or down.
+    Dependency,
+    /// Somebody holds a lock in the database.
+    DatabaseLock,
     /// Threads that compute nothing.
     Cpu,
     /// Memory that grows.
     Memory,
     /// Many log lines.
     LogFlood,
+    /// Log lines that are no JSON.
+    LogMalformed,
     /// A label whose values have no end.
     LabelBomb,
+    /// Spans that never leave.
+    SpanDrop,
+    /// A trace context that does not arrive.
+    TraceBreak,
     /// `/readyz` says no.
     Unready,
     /// The process dies.
@@ -169,17 +179,22 @@ const ROUTE: Parameter = Parameter {
 impl Fault {
     /// Whether only some services have it.
     pub(super) const fn is_special(self) -> bool {
-        false
+        matches!(self, Self::Dependency | Self::DatabaseLock)
     }
 
     /// Every fault, in the order of the table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::Errors,
         Self::Latency,
+        Self::Dependency,
+        Self::DatabaseLock,
         Self::Cpu,
         Self::Memory,
         Self::LogFlood,
+        Self::LogMalformed,
         Self::LabelBomb,
+        Self::SpanDrop,
+        Self::TraceBreak,
         Self::Unready,
         Self::Crash,
     ];
@@ -280,6 +295,46 @@ static ROWS: [About; Fault::ALL.len()] = [
         ],
     },
     About {
+        name: "dependency",
+        summary: "calls to payments are slow, fail, or find nobody",
+        teaches: "time-outs, retries and the circuit breaker; what a failing dependency does to those who depend on it",
+        shows: "flask_dependency_requests_total by outcome, client spans with an error and no server span below them, DependencySlow and DependencyFailing",
+        one_request: true,
+        parameters: &[
+            FOR,
+            Parameter {
+                default: "1",
+                help: "share of the calls it happens to (1 in an X-Fault header)",
+                ..PROBABILITY
+            },
+            Parameter {
+                name: "mode",
+                kind: Kind::Choice {
+                    choices: &["slow", "failing", "down"],
+                },
+                default: "failing",
+                help: "slow: the call waits first; failing: the answer is 500; down: nobody listens",
+            },
+            Parameter {
+                name: "delay",
+                kind: Kind::Time {
+                    least: Duration::ZERO,
+                    most: seconds(30),
+                },
+                default: "1s",
+                help: "slow: how long a call waits; longer than --payments-timeout and it times out",
+            },
+        ],
+    },
+    About {
+        name: "database-lock",
+        summary: "another connection holds the lock that every order needs",
+        teaches: "waiting for a lock looks like a slow database; reads go on, writes queue, time out and answer 503",
+        shows: "flask_db_pool_wait_seconds, spans of the database, 503 of /api/orders, requests in progress",
+        one_request: false,
+        parameters: &[FOR],
+    },
+    About {
         name: "cpu",
         summary: "threads that compute nothing take the processor",
         teaches: "saturation: latency rises although nothing is wrong with the code; throttling in a container",
@@ -352,6 +407,25 @@ static ROWS: [About; Fault::ALL.len()] = [
         ],
     },
     About {
+        name: "log-malformed",
+        summary: "lines in the log that are no JSON object, or one with the wrong types",
+        teaches: "a log route has to keep what it cannot read, and to count it; one line must not spoil the next",
+        shows: "documents with event.kind pipeline_error in Elasticsearch, errors of the log shipper",
+        one_request: false,
+        parameters: &[
+            FOR,
+            Parameter {
+                name: "rate",
+                kind: Kind::Count {
+                    least: 1,
+                    most: 100,
+                },
+                default: "1",
+                help: "malformed pieces a second, of six kinds in turn",
+            },
+        ],
+    },
+    About {
         name: "label-bomb",
         summary: "a metric whose label takes a new value all the time, as a customer's id would",
         teaches: "cardinality: each value is a series for as long as Prometheus keeps data; sample_limit is the fuse",
@@ -377,6 +451,44 @@ static ROWS: [About; Fault::ALL.len()] = [
                 default: "20",
                 help: "how fast it grows",
             },
+        ],
+    },
+    About {
+        name: "span-drop",
+        summary: "a share of the spans is dropped before it is exported",
+        teaches: "traces with holes: orphans, roots that are missing, and how the telemetry tells of its own loss",
+        shows: "telemetry_spans_dropped_total, SpansDropped, traces in Jaeger with missing parents",
+        one_request: true,
+        parameters: &[
+            FOR,
+            Parameter {
+                default: "0.5",
+                help: "share of the spans (in an X-Fault header: the request's own server span, and 1)",
+                ..PROBABILITY
+            },
+        ],
+    },
+    About {
+        name: "trace-break",
+        summary: "the trace context is ignored when it comes in, and nonsense when it goes out",
+        teaches: "what one service that does not propagate does to everybody's traces",
+        shows: "traces that start in the middle: flask-api without loadgen, payments without flask-api",
+        one_request: true,
+        parameters: &[
+            FOR,
+            Parameter {
+                default: "1",
+                ..PROBABILITY
+            },
+            Parameter {
+                name: "direction",
+                kind: Kind::Choice {
+                    choices: &["both", "in", "out"],
+                },
+                default: "both",
+                help: "in: the caller's context is ignored; out: the context sent to others is nonsense",
+            },
+            ROUTE,
         ],
     },
     About {

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use service::{
     Error, Faults, Problem, Readiness, Red, Route, ServerConfig, Service, Shutdown, Stopped, Token,
 };
+use telemetry::Sabotage;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -76,7 +77,7 @@ fn start_all(config: ServerConfig, token: Option<Token>) -> Result<Running, Erro
     capture();
     let registry = Registry::new();
     let red = Red::new(&registry, "test", "1.2.3", &ROUTES).unwrap();
-    let faults = Faults::new(token, &registry, "test", &ROUTES, &[]).unwrap();
+    let faults = Faults::new(token, Sabotage::default(), &registry, "test", &ROUTES, &[]).unwrap();
     let readiness = Readiness::new();
     let gate = Arc::new(Semaphore::new(0));
     let data = web::Data::from(Arc::clone(&gate));
