@@ -1,22 +1,29 @@
 //! The command line: what can be asked for, checked before anything starts.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use reqwest::Url;
+use clap::{Parser, Subcommand};
+use url::Url;
 
 use crate::compare::{DRAWS, Incomparable, Question};
-use crate::engine::Plan;
-use crate::journey::Shop;
+use crate::engine::{Plan, Traffic};
 use crate::pace::{FORMS, Pace, PaceError, length};
-use crate::pacing::{Rate, Shard};
+use crate::pacing::{Rate, Schedule, Shard};
+use crate::scenario::{self, Refused};
 use crate::summary::Summary;
 use crate::threshold::{self, Threshold};
-use crate::traffic::Traffic;
+use crate::traffic::Routes;
+use crate::transport::{Connector, NoWay};
+
+mod output;
+mod wire;
+
+pub use output::{Output, Outputs, ResultArgs};
+pub use wire::WireArgs;
 
 /// Sends HTTP requests at a given pace, whatever the server does, and reports what its customers waited.
 #[derive(Debug, Parser)]
@@ -76,10 +83,10 @@ Examples:
     loadgen run http://127.0.0.1:5000/api/products --rate 100 --for 30s --json - | jq .latency_ms
 
   Steady customers of the demo shop on two replicas until Ctrl-C, watched by Prometheus:
-    loadgen run http://127.0.0.1:5000 http://127.0.0.1:5001 --journey shop --rate 20 --metrics-listen 127.0.0.1:9849
+    loadgen run http://127.0.0.1:5000 http://127.0.0.1:5001 --scenario shop --rate 8 --metrics-listen 127.0.0.1:9849
 
   Each request the start of a trace in Jaeger:
-    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 loadgen run http://127.0.0.1:5000 --journey shop --rate 5 --for 1m
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 loadgen run http://127.0.0.1:5000 --scenario shop --rate 2 --for 1m
 
   As a check, which fails when customers wait too long or in vain:
     loadgen run http://127.0.0.1:5000/api/products --rate 50 --for 1m --threshold 'p99 < 50ms' --threshold 'error_rate < 0.1%'
@@ -99,7 +106,7 @@ Exit status: 0 with a result, also after Ctrl-C; 1 when a --threshold fails; 2 w
 /// What to send, how fast, how long.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// Where to send to: GET each URL in turn; with --journey, the base URL of each replica
+    /// Where to send to: each URL in turn; with --scenario, the base URL of each replica
     #[arg(value_name = "URL", required = true, env = "LOADGEN_URLS", value_delimiter = ' ', value_parser = target)]
     pub urls: Vec<Url>,
 
@@ -108,7 +115,7 @@ pub struct RunArgs {
         long,
         env = "LOADGEN_RATE",
         allow_negative_numbers = true,
-        required_unless_present = "pace"
+        required_unless_present_any = ["pace", "scenario"]
     )]
     pub rate: Option<Rate>,
 
@@ -120,37 +127,16 @@ pub struct RunArgs {
     #[arg(long = "for", value_name = "DURATION", env = "LOADGEN_FOR", value_parser = length)]
     pub length: Option<Duration>,
 
-    /// Write the result as JSON to this file; "-" is standard output, and the table goes to standard error then
-    #[arg(long, value_name = "FILE", env = "LOADGEN_JSON")]
-    pub json: Option<PathBuf>,
-
-    /// Write the result as a page for browsers to this file, with plots; it needs no other file
-    #[arg(long, value_name = "FILE", env = "LOADGEN_HTML")]
-    pub html: Option<PathBuf>,
-
-    /// Fail (exit status 1) when the result does not come up to this, such as 'p99 < 50ms'; may be repeated (forms below)
-    #[arg(
-        long = "threshold",
-        value_name = "BOUND",
-        env = "LOADGEN_THRESHOLDS",
-        value_delimiter = ','
-    )]
-    pub thresholds: Vec<Threshold>,
-
-    /// How long a request may take, from its actual start to the end of its answer
-    #[arg(long, value_name = "DURATION", default_value = "10s", env = "LOADGEN_TIMEOUT", value_parser = length)]
-    pub timeout: Duration,
-
     /// Requests that may wait for an answer at once; a start beyond that is dropped, and counted
     #[arg(long, value_name = "N", default_value_t = 1000, env = "LOADGEN_MAX_IN_FLIGHT",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_in_flight: u32,
 
-    /// Send a mix of requests that hang together, instead of the plain URLs
-    #[arg(long, env = "LOADGEN_JOURNEY")]
-    pub journey: Option<Journey>,
+    /// What customers do there: a YAML file, or shop, browse, order or cancel for the demo API; the pace counts journeys then
+    #[arg(long, alias = "journey", value_name = "FILE", env = "LOADGEN_SCENARIO")]
+    pub scenario: Option<String>,
 
-    /// Repeat the mix and the random arrivals of an earlier run [default: a new one each time]
+    /// Repeat the journeys and the random arrivals of an earlier run [default: the scenario's, or a new one each time]
     #[arg(long, value_name = "N", env = "LOADGEN_SEED")]
     pub seed: Option<u64>,
 
@@ -187,6 +173,14 @@ pub struct RunArgs {
         env = "LOADGEN_LOG"
     )]
     pub log: String,
+
+    /// What and how to send.
+    #[command(flatten)]
+    pub wire: WireArgs,
+
+    /// What to do with the result.
+    #[command(flatten)]
+    pub result: ResultArgs,
 }
 
 /// What to add up.
@@ -196,22 +190,9 @@ pub struct MergeArgs {
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 
-    /// Write the sum as JSON to this file; "-" is standard output, and the table goes to standard error then
-    #[arg(long, value_name = "FILE", env = "LOADGEN_JSON")]
-    pub json: Option<PathBuf>,
-
-    /// Write the result as a page for browsers to this file, with plots; it needs no other file
-    #[arg(long, value_name = "FILE", env = "LOADGEN_HTML")]
-    pub html: Option<PathBuf>,
-
-    /// Fail (exit status 1) when the sum does not come up to this, such as 'p99 < 50ms'; may be repeated
-    #[arg(
-        long = "threshold",
-        value_name = "BOUND",
-        env = "LOADGEN_THRESHOLDS",
-        value_delimiter = ','
-    )]
-    pub thresholds: Vec<Threshold>,
+    /// What to do with the sum.
+    #[command(flatten)]
+    pub result: ResultArgs,
 }
 
 /// What to compare, and how sure to be.
@@ -248,51 +229,102 @@ pub struct CompareArgs {
     pub json: Option<PathBuf>,
 }
 
-/// Built-in mixes of requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Journey {
-    /// Customers of the demo shop: they browse, order, look their orders up and cancel about half of them
-    Shop,
-}
-
 impl RunArgs {
-    /// The run that these arguments ask for.
-    pub fn plan(&self) -> Result<Plan, CannotStart> {
-        let pace = self.pace();
-        if self.shard.is_part()
-            && self.seed.is_none()
-            && (pace.is_random() || self.journey.is_some())
-        {
+    /// The scenario asked for, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn scenario(&self) -> Result<Option<scenario::Checked>, CannotStart> {
+        Ok(self.scenario.as_deref().map(scenario::load).transpose()?)
+    }
+
+    /// The run that these arguments ask for, with what the result is to come up to; looks up names.
+    ///
+    /// # Errors
+    /// When they contradict each other, or what they name is not there.
+    pub fn plan(&self) -> Result<(Plan, Asked), CannotStart> {
+        let scenario = self.scenario()?;
+        let scenario = scenario.as_ref();
+        let pace = self.pace(scenario)?;
+        let random = scenario.is_some_and(scenario::Checked::is_random);
+        let seed = self.seed.or(scenario.and_then(|scenario| scenario.seed));
+        if self.shard.is_part() && seed.is_none() && (pace.is_random() || random) {
             return Err(CannotStart::ShardWithoutSeed);
         }
-        let seed = self.seed.unwrap_or_else(rand::random);
-        let traffic = match self.journey {
-            None => Traffic::Urls(self.urls.clone()),
-            Some(Journey::Shop) => {
+        let seed = seed.unwrap_or_else(rand::random);
+        let manner = self.wire.manner()?;
+        let fields = self.wire.fields()?;
+        let connector = Connector::new(&self.urls, &self.wire.way())?;
+        let mut routes = Routes::default();
+        let traffic = match scenario {
+            None => {
+                Traffic::Requests(
+                    self.wire
+                        .shots(&self.urls, &fields, &connector, &mut routes)?,
+                )
+            }
+            Some(scenario) => {
                 if let Some(url) = self.urls.iter().find(|url| url.query().is_some()) {
                     return Err(CannotStart::BaseWithQuery { url: url.clone() });
                 }
-                Traffic::Shop(Box::new(Shop::new(self.urls.clone(), seed)))
+                routes = scenario.routes.clone();
+                Traffic::Journeys(Rc::new(scenario.journeys(
+                    &self.urls,
+                    seed,
+                    fields,
+                    manner.keep_alive,
+                )))
             }
         };
-        Ok(Plan {
-            schedule: pace.schedule(self.length, seed).of_shard(self.shard),
+        let schedule = pace.schedule(self.length, seed).of_shard(self.shard);
+        let asked = Asked {
+            schedule: schedule.clone(),
+            pace: pace.to_string(),
+            journeys: scenario.is_some(),
+            thresholds: scenario
+                .iter()
+                .flat_map(|scenario| &scenario.thresholds)
+                .chain(&self.result.thresholds)
+                .cloned()
+                .collect(),
+        };
+        let plan = Plan {
+            schedule,
             traffic,
-            timeout: self.timeout,
-            max_in_flight: self.max_in_flight as usize,
+            routes,
+            connector,
+            manner,
+            max_in_flight: u64::from(self.max_in_flight),
             trace_ratio: self.trace_ratio,
             seed,
-        })
+        };
+        Ok((plan, asked))
     }
 
-    /// The pace asked for.
-    pub fn pace(&self) -> Pace {
-        match (&self.pace, self.rate) {
-            (Some(pace), _) => pace.clone(),
-            (None, Some(rate)) => Pace::constant(rate),
-            (None, None) => unreachable!("one of the two is required"),
+    fn pace(&self, scenario: Option<&scenario::Checked>) -> Result<Pace, CannotStart> {
+        if let Some(pace) = &self.pace {
+            return Ok(pace.clone());
         }
+        if let Some(rate) = self.rate {
+            return Ok(Pace::constant(rate));
+        }
+        scenario
+            .and_then(|scenario| scenario.pace.clone())
+            .ok_or(CannotStart::NoPace)
     }
+}
+
+/// What those who do not send need to know of a run.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// When to send.
+    pub schedule: Schedule,
+    /// The same, as it was written.
+    pub pace: String,
+    /// Whether the pace is one of journeys.
+    pub journeys: bool,
+    /// What the result is to come up to.
+    pub thresholds: Vec<Threshold>,
 }
 
 impl CompareArgs {
@@ -331,9 +363,9 @@ pub fn read_result(path: &Path) -> Result<Summary, CannotStart> {
 /// Why a run did not start, or its result could not be delivered: the cause, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum CannotStart {
-    /// A journey makes its own paths and queries.
+    /// A scenario makes its own paths and queries.
     #[error(
-        "{url} has a query, and --journey needs base URLs: leave it out, for example http://127.0.0.1:5000"
+        "{url} has a query, and --scenario needs base URLs: leave it out, for example http://127.0.0.1:5000"
     )]
     BaseWithQuery {
         /// The URL.
@@ -381,76 +413,33 @@ pub enum CannotStart {
     /// Metrics about telemetry could not be added.
     #[error("cannot set up metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// The HTTP client could not be set up.
-    #[error("cannot set up the HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
+    /// Nobody says how fast.
+    #[error(
+        "this scenario has no phases, so --rate or --pace must say how fast: for example --rate 10"
+    )]
+    NoPace,
+    /// Connections cannot be made.
+    #[error("{0}")]
+    Way(#[from] NoWay),
+    /// A scenario cannot be run.
+    #[error("{0}")]
+    Scenario(#[from] Refused),
+    /// A flag's value is wrong, or contradicts another one.
+    #[error("{0}")]
+    Wrong(String),
+    /// What to send cannot be read.
+    #[error("cannot read {}: {why}; give {flag} a file that exists and that you may read", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// What names it.
+        flag: &'static str,
+        /// What is wrong.
+        why: String,
+    },
     /// The system refused threads, signals or standard output.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
-}
-
-/// Where a result goes, proven writable before the run: nobody wants to learn of it after an hour of load.
-#[derive(Debug)]
-pub enum Output {
-    /// Standard output.
-    Stdout,
-    /// A file, open, and the flag that named it.
-    File(PathBuf, File, &'static str),
-}
-
-impl Output {
-    /// The file of `--json`, or standard output for "-".
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn json(path: &Path) -> Result<Self, CannotStart> {
-        if path == Path::new("-") {
-            return Ok(Self::Stdout);
-        }
-        Self::file(path, "--json")
-    }
-
-    /// The file of `--html`.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn html(path: &Path) -> Result<Self, CannotStart> {
-        Self::file(path, "--html")
-    }
-
-    /// Opens `path` and leaves its content alone until there is a result.
-    fn file(path: &Path, flag: &'static str) -> Result<Self, CannotStart> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|source| CannotStart::Output {
-                path: path.to_owned(),
-                flag,
-                source,
-            })?;
-        Ok(Self::File(path.to_owned(), file, flag))
-    }
-
-    /// Writes the result.
-    ///
-    /// # Errors
-    /// When it cannot be written after all.
-    pub fn write(self, text: &str) -> Result<(), CannotStart> {
-        match self {
-            Self::Stdout => Ok(writeln!(io::stdout(), "{text}")?),
-            Self::File(path, mut file, flag) => {
-                // A pipe or a device cannot be cut, and need not be.
-                let _ = file.set_len(0);
-                writeln!(file, "{text}").map_err(|source| CannotStart::Output {
-                    path,
-                    flag,
-                    source,
-                })
-            }
-        }
-    }
 }
 
 fn target(text: &str) -> Result<Url, String> {
@@ -458,15 +447,10 @@ fn target(text: &str) -> Result<Url, String> {
         format!("{error}; write it out, for example http://127.0.0.1:5000/api/products")
     })?;
     match url.scheme() {
-        "http" => {}
-        "https" => {
-            return Err(
-                "this build speaks plain http only; send to the server's http port".to_owned(),
-            );
-        }
+        "http" | "https" => {}
         other => {
             return Err(format!(
-                "{other} is not http; write it out, for example http://127.0.0.1:5000/"
+                "{other} is neither http nor https; write it out, for example http://127.0.0.1:5000/"
             ));
         }
     }
@@ -524,9 +508,9 @@ mod tests {
         for (text, said) in [
             ("http://127.0.0.1:5000/api", None),
             ("http://[::1]:5000", None),
-            ("https://example.org/", Some("plain http only")),
-            ("ftp://example.org/", Some("not http")),
-            ("localhost:5000", Some("not http")),
+            ("https://example.org/", None),
+            ("ftp://example.org/", Some("neither http nor https")),
+            ("localhost:5000", Some("neither http nor https")),
             ("127.0.0.1:5000", Some("write it out")),
             ("http://user:secret@example.org/", Some("credentials")),
             ("", Some("write it out")),

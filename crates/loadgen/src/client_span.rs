@@ -16,6 +16,7 @@ use opentelemetry_semantic_conventions::attribute as semconv;
 
 use crate::outcome::{End, Failure};
 use crate::traffic::Shot;
+use crate::transport::Target;
 
 /// Starts client spans.
 pub struct ClientSpans {
@@ -46,12 +47,12 @@ impl ClientSpans {
     }
 
     /// The span of a request that is about to be sent: a root, because nothing caused it but the schedule.
-    pub fn start(&self, shot: &Shot) -> ClientSpan {
+    pub fn start(&self, shot: &Shot, target: &Target) -> ClientSpan {
         let span = self.tracer.as_ref().map(|tracer| {
             let span = tracer
                 .span_builder(name(shot))
                 .with_kind(SpanKind::Client)
-                .with_attributes(attributes(shot))
+                .with_attributes(attributes(shot, target))
                 .start_with_context(tracer, &Context::new());
             (span.span_context().clone(), span)
         });
@@ -80,31 +81,24 @@ fn made_up() -> SpanContext {
 }
 
 fn name(shot: &Shot) -> Cow<'static, str> {
-    format!(
-        "{}{}{}",
-        shot.method,
-        if shot.template.is_some() { " " } else { "" },
-        shot.template.unwrap_or("")
-    )
-    .into()
+    match &shot.template {
+        Some(template) => format!("{} {template}", shot.method).into(),
+        None => shot.method.to_string().into(),
+    }
 }
 
-fn attributes(shot: &Shot) -> Vec<KeyValue> {
+fn attributes(shot: &Shot, target: &Target) -> Vec<KeyValue> {
+    let url = format!("{}://{}{}", target.scheme, target.authority, shot.path);
     let mut attributes = vec![
         KeyValue::new(semconv::HTTP_REQUEST_METHOD, shot.method.to_string()),
-        KeyValue::new(
-            semconv::SERVER_ADDRESS,
-            shot.url.host_str().unwrap_or_default().to_owned(),
-        ),
-        KeyValue::new(
-            semconv::SERVER_PORT,
-            i64::from(shot.url.port_or_known_default().unwrap_or_default()),
-        ),
-        KeyValue::new(semconv::URL_FULL, shot.url.to_string()),
+        KeyValue::new(semconv::SERVER_ADDRESS, target.host.clone()),
+        KeyValue::new(semconv::SERVER_PORT, i64::from(target.port)),
+        KeyValue::new(semconv::URL_FULL, url),
     ];
     attributes.extend(
         shot.template
-            .map(|template| KeyValue::new(semconv::URL_TEMPLATE, template)),
+            .as_ref()
+            .map(|template| KeyValue::new(semconv::URL_TEMPLATE, template.to_string())),
     );
     attributes
 }
@@ -137,7 +131,7 @@ impl ClientSpan {
     pub fn end(self, end: &End) {
         let Some(mut span) = self.span else { return };
         let error = match end {
-            End::Answered(status) => {
+            End::Answered { status, .. } => {
                 span.set_attribute(KeyValue::new(
                     semconv::HTTP_RESPONSE_STATUS_CODE,
                     i64::from(status.as_u16()),
@@ -163,22 +157,39 @@ impl ClientSpan {
 mod tests {
     use std::collections::BTreeMap;
 
+    use http::{HeaderMap, Method, StatusCode};
     use opentelemetry::trace::TracerProvider as _;
     use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData};
-    use reqwest::{Method, StatusCode};
 
     use super::*;
+    use crate::traffic::Draft;
+    use crate::transport::{Connector, Way};
 
-    fn shot(template: Option<&'static str>) -> Shot {
-        let url = "http://127.0.0.1:5000/api/products/3?x=1"
-            .parse()
-            .expect("a URL");
-        Shot {
+    fn connector() -> Connector {
+        let url = "http://127.0.0.1:5000".parse().expect("a URL");
+        Connector::new(&[url], &Way::default()).expect("an address needs no look-up")
+    }
+
+    /// The span of a request that is about to be sent.
+    fn start(spans: &ClientSpans, template: Option<&str>) -> ClientSpan {
+        let connector = connector();
+        let draft = Draft {
+            target: 0,
             method: Method::GET,
-            url,
-            template,
-            order: None,
-        }
+            path: "/api/products/3?x=1".to_owned(),
+            template: template.map(Into::into),
+            route: 0,
+            headers: HeaderMap::new(),
+            body: bytes::Bytes::new(),
+            keep: false,
+            expect: None,
+        };
+        let target = &connector.targets()[0];
+        spans.start(&draft.finish(target, true), target)
+    }
+
+    fn answered(status: StatusCode) -> End {
+        End::Answered { status, good: true }
     }
 
     fn through_the_sdk(sampler: Sampler) -> (ClientSpans, InMemorySpanExporter) {
@@ -213,10 +224,10 @@ mod tests {
     #[test]
     fn a_recorded_request_has_a_client_span_that_the_header_names() {
         let (spans, exporter) = through_the_sdk(Sampler::AlwaysOn);
-        let span = spans.start(&shot(Some("/api/products/{id}")));
+        let span = start(&spans, Some("/api/products/{id}"));
         let header = span.traceparent();
         let trace = span.recorded_trace().expect("it is sampled");
-        span.end(&End::Answered(StatusCode::OK));
+        span.end(&answered(StatusCode::OK));
 
         let span = only(&exporter);
         assert_eq!(span.name, "GET /api/products/{id}");
@@ -242,8 +253,8 @@ mod tests {
     #[test]
     fn what_went_wrong_is_on_the_span() {
         for (end, kind) in [
-            (End::Answered(StatusCode::NOT_FOUND), "404"),
-            (End::Answered(StatusCode::INTERNAL_SERVER_ERROR), "500"),
+            (answered(StatusCode::NOT_FOUND), "404"),
+            (answered(StatusCode::INTERNAL_SERVER_ERROR), "500"),
             (End::TimedOut, "timeout"),
             (
                 End::Failed(Failure::Connect, "refused".to_owned()),
@@ -251,7 +262,7 @@ mod tests {
             ),
         ] {
             let (spans, exporter) = through_the_sdk(Sampler::AlwaysOn);
-            spans.start(&shot(None)).end(&end);
+            start(&spans, None).end(&end);
             let span = only(&exporter);
             assert_eq!(span.name, "GET");
             assert_eq!(attributes_of(&span)["error.type"], kind);
@@ -262,7 +273,7 @@ mod tests {
     #[test]
     fn the_samplers_decision_is_in_the_header() {
         let (spans, exporter) = through_the_sdk(Sampler::AlwaysOff);
-        let span = spans.start(&shot(None));
+        let span = start(&spans, None);
         assert!(
             span.traceparent().ends_with("-00"),
             "{}",
@@ -281,7 +292,7 @@ mod tests {
     #[test]
     fn without_an_exporter_the_header_is_made_up_anew_and_sampled() {
         let spans = ClientSpans { tracer: None };
-        let (first, second) = (spans.start(&shot(None)), spans.start(&shot(None)));
+        let (first, second) = (start(&spans, None), start(&spans, None));
         assert_ne!(first.traceparent(), second.traceparent());
         let parts: Vec<_> = first.traceparent().split('-').map(str::len).collect();
         assert_eq!(parts, [2, 32, 16, 2]);

@@ -402,8 +402,6 @@ pub fn text(comparison: &Comparison) -> String {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use reqwest::{Method, StatusCode};
-
     use super::*;
     use crate::outcome::{End, Outcome};
     use crate::summary::{Paced, Recorder};
@@ -413,7 +411,7 @@ mod tests {
     fn run(seed: u64, seconds: u64, slower: f64, failing: f64) -> Summary {
         let mut rng = StdRng::seed_from_u64(seed);
         let begin = Instant::now();
-        let mut recorder = Recorder::new(begin);
+        let mut recorder = Recorder::new(begin, &["GET /".to_owned()], &[]);
         let mut weather = 1.0;
         for n in 0..seconds * 200 {
             if n % 40 == 0 {
@@ -426,10 +424,10 @@ mod tests {
                 intended,
                 started: intended,
                 ended: intended + Duration::from_secs_f64(seconds),
-                end: End::Answered(StatusCode::from_u16(status).expect("a status")),
+                end: End::answered(status),
                 trace: None,
-                method: Method::GET,
-                route: "/".to_owned(),
+                route: 0,
+                arrival: true,
             });
         }
         let paced = Paced {

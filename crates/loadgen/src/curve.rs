@@ -27,6 +27,101 @@ pub enum Curve {
         /// The length of a wave in nanoseconds; not zero.
         period: u64,
     },
+    /// One curve after the other; the rate of the last one's end is held from there on.
+    Phases(Phases),
+}
+
+/// Curves that follow each other, each for a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phases {
+    phases: Vec<Phase>,
+    /// Where the last one ends, in nanoseconds.
+    end: u128,
+    /// The area up to there.
+    area: u128,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Phase {
+    curve: Curve,
+    begin: u128,
+    /// In nanoseconds.
+    length: u128,
+    /// The area before it.
+    before: u128,
+}
+
+impl Phases {
+    /// `curves` in this order, each for a time in nanoseconds.
+    pub fn new(curves: impl IntoIterator<Item = (Curve, u128)>) -> Self {
+        let mut all = Self {
+            phases: Vec::new(),
+            end: 0,
+            area: 0,
+        };
+        for (curve, length) in curves {
+            let area = curve.area(length);
+            all.phases.push(Phase {
+                curve,
+                begin: all.end,
+                length,
+                before: all.area,
+            });
+            all.end += length;
+            all.area += area;
+        }
+        all
+    }
+
+    /// Where the last one ends, in nanoseconds.
+    pub fn end(&self) -> u128 {
+        self.end
+    }
+
+    /// Whether the rate is zero all the time.
+    pub fn is_nothing(&self) -> bool {
+        self.area == 0
+    }
+
+    fn tail(&self) -> f64 {
+        self.phases
+            .last()
+            .map_or(0.0, |last| last.curve.rate_at(last.length))
+    }
+
+    fn reached(&self, area: u128) -> Option<u128> {
+        if area >= self.area {
+            let tail = (self.tail() * 1e6).round() as u128;
+            return (tail > 0).then(|| self.end + (area - self.area) / (2 * tail));
+        }
+        // The last one that begins at or below the area, which skips pauses: they have none.
+        let at = self
+            .phases
+            .partition_point(|phase| phase.before <= area)
+            .checked_sub(1)?;
+        let phase = &self.phases[at];
+        let within = phase.curve.reached(area - phase.before)?;
+        Some(phase.begin + within.min(phase.length))
+    }
+
+    fn rate_at(&self, nanos: u128) -> f64 {
+        let after = self.phases.partition_point(|phase| phase.begin <= nanos);
+        match after.checked_sub(1).map(|at| &self.phases[at]) {
+            Some(phase) if nanos < self.end => phase.curve.rate_at(nanos - phase.begin),
+            _ => self.tail(),
+        }
+    }
+
+    fn area(&self, nanos: u128) -> u128 {
+        if nanos >= self.end {
+            return self.area + ((self.tail() * 2e6).round() as u128) * (nanos - self.end);
+        }
+        let after = self.phases.partition_point(|phase| phase.begin <= nanos);
+        after.checked_sub(1).map_or(0, |at| {
+            let phase = &self.phases[at];
+            phase.before + phase.curve.area(nanos - phase.begin)
+        })
+    }
 }
 
 /// Pieces of a curve that follow each other.
@@ -85,6 +180,15 @@ impl Piece {
         let (from, to) = (self.from as f64, self.to as f64);
         from + (to - from) * (nanos as f64 / self.length as f64)
     }
+
+    /// The area up to a moment within it.
+    fn area_at(&self, nanos: u128) -> u128 {
+        if self.from == self.to {
+            return 2 * u128::from(self.from) * nanos;
+        }
+        let mean = (self.from as f64 + self.rate_at(nanos)) / 2.0;
+        (2.0 * mean * nanos as f64) as u128
+    }
 }
 
 impl Pieces {
@@ -140,6 +244,17 @@ impl Pieces {
             _ => self.tail as f64,
         }
     }
+
+    fn area_at(&self, nanos: u128) -> u128 {
+        if nanos >= self.end {
+            return self.area + 2 * u128::from(self.tail) * (nanos - self.end);
+        }
+        let after = self.pieces.partition_point(|placed| placed.begin <= nanos);
+        after.checked_sub(1).map_or(0, |at| {
+            let placed = &self.pieces[at];
+            placed.before + placed.piece.area_at(nanos - placed.begin)
+        })
+    }
 }
 
 impl Curve {
@@ -153,6 +268,23 @@ impl Curve {
                 let within = within_wave(*low, *high, *period, (area % wave) as f64);
                 Some(area / wave * u128::from(*period) + u128::from(within))
             }
+            Self::Phases(phases) => phases.reached(area),
+        }
+    }
+
+    /// The area under the curve up to a moment.
+    fn area(&self, nanos: u128) -> u128 {
+        match self {
+            Self::Constant(rate) => 2 * u128::from(rate.millionths()) * nanos,
+            Self::Pieces(pieces) => pieces.area_at(nanos),
+            Self::Sine { low, high, period } => {
+                let period = u128::from(*period);
+                let wave = (u128::from(*low) + u128::from(*high)) * period;
+                let (low, high) = (*low as f64, *high as f64);
+                let within = wave_area(low, high, period as f64, (nanos % period) as f64);
+                nanos / period * wave + within as u128
+            }
+            Self::Phases(phases) => phases.area(nanos),
         }
     }
 
@@ -166,6 +298,7 @@ impl Curve {
                 let phase = (nanos % u128::from(*period)) as f64 / *period as f64;
                 low + (high - low) * (1.0 - (TAU * phase).cos()) / 2.0
             }
+            Self::Phases(phases) => return phases.rate_at(nanos),
         };
         millionths / 1e6
     }
@@ -175,10 +308,7 @@ impl Curve {
 /// so halving finds it to the nanosecond.
 fn within_wave(low: u64, high: u64, period: u64, area: f64) -> u64 {
     let (low, high, length) = (low as f64, high as f64, period as f64);
-    let up_to = |nanos: u64| {
-        let phase = nanos as f64 / length;
-        length * ((low + high) * phase - (high - low) * (TAU * phase).sin() / TAU)
-    };
+    let up_to = |nanos: u64| wave_area(low, high, length, nanos as f64);
     let (mut below, mut above) = (0, period);
     while below < above {
         let middle = below + (above - below) / 2;
@@ -189,4 +319,10 @@ fn within_wave(low: u64, high: u64, period: u64, area: f64) -> u64 {
         }
     }
     below
+}
+
+/// The area under a wave up to a moment within it.
+fn wave_area(low: f64, high: f64, length: f64, nanos: f64) -> f64 {
+    let phase = nanos / length;
+    length * ((low + high) * phase - (high - low) * (TAU * phase).sin() / TAU)
 }

@@ -394,7 +394,6 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use opentelemetry::trace::TraceId;
-    use reqwest::{Method, StatusCode};
 
     use super::*;
     use crate::outcome::{End, Failure, Outcome};
@@ -402,13 +401,13 @@ mod tests {
 
     fn summary(requests: u32, route: &str) -> Summary {
         let begin = Instant::now();
-        let mut recorder = Recorder::new(begin);
+        let mut recorder = Recorder::new(begin, &[format!("GET {route}")], &[]);
         for n in 0..requests {
             let intended = begin + Duration::from_millis(10) * n;
             let end = match n % 20 {
                 0 => End::TimedOut,
                 1 => End::Failed(Failure::Exchange, "<script>alert(1)</script>".to_owned()),
-                _ => End::Answered(StatusCode::OK),
+                _ => End::answered(200),
             };
             recorder.record(Outcome {
                 intended,
@@ -416,8 +415,8 @@ mod tests {
                 ended: intended + Duration::from_millis(u64::from(n % 50)),
                 end,
                 trace: Some(TraceId::from_bytes([1; 16])),
-                method: Method::GET,
-                route: route.to_owned(),
+                route: 0,
+                arrival: true,
             });
         }
         let paced = Paced {

@@ -1,359 +1,300 @@
-//! Traffic for the demo shop: browsing, ordering, looking an order up, changing one's mind.
+//! Customers who do one thing after another: which journey, with which draws, and what they take from the answers.
+//!
+//! The journey of a start, and all that is drawn on it, follows from the seed and the number of the start, whatever
+//! came before. Only what the answers decide is not known beforehand.
 
-use std::collections::VecDeque;
-use std::sync::mpsc;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rand::RngExt;
-use reqwest::{Method, Url};
-use serde::Deserialize;
-use serde_json::json;
+use rand::rngs::SmallRng;
+use serde_json::Value;
 use uuid::Uuid;
 
-use crate::traffic::{NewOrder, Shot, numbered, turn};
+use crate::http1::Kept;
+use crate::template::{JsonTemplate, Template, Variables};
+use crate::traffic::{Draft, Shot, numbered, turn};
+use crate::transport::Target;
 
-/// Products that the demo shop starts with.
-const PRODUCTS: std::ops::RangeInclusive<u64> = 1..=12;
-/// A product the shop does not have, for the odd 404.
-const UNKNOWN_PRODUCT: u64 = 999_999;
-/// Orders remembered for each replica; the oldest is forgotten first, so an endless run stays small.
-const REMEMBERED: usize = 256;
+/// What needs no encoding within a segment of a path (RFC 3986, 3.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
-/// What customers do, and how often out of 100.
-///
-/// Half as many cancellations as orders: cancelling puts the goods back, so the stock lasts longer.
-const MIX: [(Step, u32); 7] = [
-    (Step::Products, 22),
-    (Step::Product, 30),
-    (Step::PlaceOrder, 16),
-    (Step::Order, 15),
-    (Step::Orders, 8),
-    (Step::CancelOrder, 8),
-    (Step::UnknownProduct, 1),
-];
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Products,
-    Product,
-    UnknownProduct,
-    PlaceOrder,
-    Order,
-    Orders,
-    CancelOrder,
-}
-
-/// Customers of the demo shop.
+/// All journeys of a run, ready to be gone.
 #[derive(Debug)]
-pub struct Shop {
-    replicas: Vec<Replica>,
-    seed: u64,
-    placed: Placed,
-    news: mpsc::Receiver<(usize, u64)>,
+pub struct Journeys {
+    /// By number.
+    pub all: Vec<Journey>,
+    /// Decides who goes on which.
+    pub seed: u64,
+    /// Fields of every request, where it does not have them itself.
+    pub headers: HeaderMap,
+    /// The path of each base URL, without a slash at its end.
+    pub bases: Vec<String>,
+    /// Whether connections are used again.
+    pub keep_alive: bool,
 }
 
-/// One base URL, with the orders that were placed through it and not cancelled since. They are kept
-/// apart because replicas need not share a database.
-#[derive(Debug)]
-struct Replica {
-    base: Url,
-    orders: VecDeque<u64>,
-}
-
-/// Hears of orders as they are placed.
+/// One journey.
 #[derive(Debug, Clone)]
-pub struct Placed {
-    news: mpsc::Sender<(usize, u64)>,
-    replica: usize,
+pub struct Journey {
+    /// Its name.
+    pub name: String,
+    /// How often it is gone, among the weights of all.
+    pub weight: u32,
+    /// Drawn at the begin.
+    pub draws: Vec<(String, Draw)>,
+    /// Its steps, one at least.
+    pub steps: Vec<Step>,
 }
 
-impl Placed {
-    /// Takes the number of the order from the body of a 201. Anything that is not an order that
-    /// can still be cancelled is left alone: what the shop answered is counted elsewhere.
-    pub fn learn(&self, body: &[u8]) {
-        #[derive(Deserialize)]
-        struct Order {
-            id: u64,
-            status: String,
-        }
-        if let Ok(order) = serde_json::from_slice::<Order>(body)
-            && order.status != "failed"
-        {
-            // The receiver is gone once pacing is over; then nobody needs to know.
-            let _ = self.news.send((self.replica, order.id));
-        }
-    }
+/// One step: a request, and what to learn from its answer.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// How long to think before.
+    pub think: Think,
+    /// The method.
+    pub method: Method,
+    /// The path and query.
+    pub path: Template,
+    /// The same as it is written: the route.
+    pub route: Rc<str>,
+    /// Its number among the routes of the run.
+    pub route_number: usize,
+    /// Fields.
+    pub headers: Vec<(HeaderName, Template)>,
+    /// The body.
+    pub body: Body,
+    /// Statuses to expect; any below 500 where there are none.
+    pub expect: Option<Rc<[u16]>>,
+    /// Variables to take from the answer.
+    pub take: Vec<(String, Source)>,
 }
 
-impl Shop {
-    /// Customers of the shop behind `bases`, which take turns. The same `seed` gives the same mix in the same
-    /// order; which orders are read and cancelled depends on what the shop answered by then.
-    pub fn new(bases: Vec<Url>, seed: u64) -> Self {
-        let (sender, news) = mpsc::channel();
-        Self {
-            replicas: bases
-                .into_iter()
-                .map(|base| Replica {
-                    base,
-                    orders: VecDeque::new(),
-                })
-                .collect(),
-            seed,
-            placed: Placed {
-                news: sender,
-                replica: 0,
-            },
-            news,
-        }
-    }
+/// A pause, evenly drawn from the shortest to the longest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Think {
+    /// The shortest.
+    pub shortest: Duration,
+    /// The longest.
+    pub longest: Duration,
+}
 
-    /// The request for the start with this number; replicas take turns.
-    pub fn shot(&mut self, number: u64) -> Shot {
-        while let Ok((replica, order)) = self.news.try_recv() {
-            let orders = &mut self.replicas[replica].orders;
-            if orders.len() == REMEMBERED {
-                orders.pop_front();
-            }
-            orders.push_back(order);
-        }
-        let replica = turn(number, self.replicas.len());
+/// The body of a request.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// None.
+    Empty,
+    /// Always the same.
+    Fixed(Bytes),
+    /// A text with variables.
+    Text(Template),
+    /// JSON with variables.
+    Json(JsonTemplate),
+}
+
+/// How a variable is drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Draw {
+    /// Always the same.
+    Value(Value),
+    /// One of several.
+    OneOf(Vec<Value>),
+    /// A whole number, both ends included.
+    Range(i64, i64),
+    /// A new random UUID. Not from the seed: a second run with it would repeat the first one's keys.
+    Uuid,
+}
+
+/// Where in an answer a variable is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// At a JSON pointer (RFC 6901), whose `*` stands for any element of an array.
+    Json(String),
+    /// In a field of the head.
+    Header(HeaderName),
+}
+
+/// A customer on the way.
+#[derive(Debug)]
+pub struct Walk {
+    /// The number of the journey.
+    pub journey: usize,
+    /// The number of the target that all requests go to: replicas need not share a database.
+    pub target: usize,
+    variables: Variables,
+    rng: SmallRng,
+}
+
+impl Journeys {
+    /// The customer of the start with this number.
+    pub fn set_out(&self, number: u64) -> Walk {
         let mut rng = numbered(self.seed, number);
-        let step = Self::step(&mut rng);
-        self.request(step, replica, &mut rng)
-    }
-
-    fn step(rng: &mut impl RngExt) -> Step {
-        let mut ticket = rng.random_range(0..MIX.iter().map(|(_, weight)| weight).sum());
-        for (step, weight) in MIX {
-            if ticket < weight {
-                return step;
-            }
-            ticket -= weight;
+        let total: u32 = self.all.iter().map(|journey| journey.weight).sum();
+        let mut ticket = rng.random_range(0..total);
+        let journey = self
+            .all
+            .iter()
+            .position(|journey| {
+                let mine = ticket < journey.weight;
+                ticket = ticket.wrapping_sub(journey.weight);
+                mine
+            })
+            .expect("the ticket is below the sum of the weights");
+        let variables = self.all[journey]
+            .draws
+            .iter()
+            .map(|(name, draw)| (name.clone(), draw.draw(&mut rng)))
+            .collect();
+        Walk {
+            journey,
+            target: turn(number, self.bases.len()),
+            variables,
+            rng,
         }
-        unreachable!("the ticket is below the sum of the weights")
     }
 
-    fn request(&mut self, step: Step, index: usize, rng: &mut impl RngExt) -> Shot {
-        let Self {
-            replicas, placed, ..
-        } = self;
-        let replica = &mut replicas[index];
-        let get = |path: &str, template| Shot {
-            method: Method::GET,
-            url: under(&replica.base, path),
-            template: Some(template),
-            order: None,
+    /// The request of a step.
+    pub fn shot(&self, walk: &Walk, step: &Step, target: &Target) -> Shot {
+        let variables = &walk.variables;
+        let path = step.path.fill(variables, |value| {
+            utf8_percent_encode(value, SEGMENT).to_string()
+        });
+        let mut headers = self.headers.clone();
+        for (name, value) in &step.headers {
+            let value = value.fill(variables, str::to_owned);
+            // A value that an answer made impossible is sent without what makes it so.
+            let value = HeaderValue::from_str(&value).or_else(|_| {
+                HeaderValue::from_str(&value.replace(|c: char| c.is_ascii_control(), ""))
+            });
+            if let Ok(value) = value {
+                headers.insert(name, value);
+            }
+        }
+        let body = match &step.body {
+            Body::Empty => Bytes::new(),
+            Body::Fixed(bytes) => bytes.clone(),
+            Body::Text(text) => text.fill(variables, str::to_owned).into(),
+            Body::Json(json) => {
+                headers
+                    .entry(CONTENT_TYPE)
+                    .or_insert(HeaderValue::from_static("application/json"));
+                json.fill(variables).to_string().into()
+            }
         };
-        match step {
-            Step::Products => get("api/products", "/api/products"),
-            Step::Product => get(
-                &format!("api/products/{}", rng.random_range(PRODUCTS)),
-                "/api/products/{id}",
-            ),
-            Step::UnknownProduct => get(
-                &format!("api/products/{UNKNOWN_PRODUCT}"),
-                "/api/products/{id}",
-            ),
-            Step::Orders => {
-                let mut shot = get("api/orders", "/api/orders");
-                shot.url
-                    .query_pairs_mut()
-                    .append_pair("limit", &rng.random_range(5..=20).to_string());
-                shot
-            }
-            Step::PlaceOrder => {
-                // Neighbouring products, so that no product is named twice in an order.
-                let first = rng.random_range(PRODUCTS);
-                let items: Vec<_> = (0..rng.random_range(1..=3))
-                    .map(|next| {
-                        let product = (first + next - 1) % PRODUCTS.end() + 1;
-                        json!({"product_id": product, "quantity": rng.random_range(1..=2)})
-                    })
-                    .collect();
-                Shot {
-                    method: Method::POST,
-                    url: under(&replica.base, "api/orders"),
-                    template: Some("/api/orders"),
-                    order: Some(NewOrder {
-                        body: json!({ "items": items }),
-                        // Not from the seed: a second run with it would replay the first one's orders.
-                        key: Uuid::new_v4().to_string(),
-                        placed: Placed {
-                            replica: index,
-                            ..placed.clone()
-                        },
-                    }),
+        Draft {
+            target: walk.target,
+            method: step.method.clone(),
+            path: format!("{}{path}", self.bases[walk.target]),
+            template: Some(Rc::clone(&step.route)),
+            route: step.route_number,
+            headers,
+            body,
+            keep: !step.take.is_empty(),
+            expect: step.expect.clone(),
+        }
+        .finish(target, self.keep_alive)
+    }
+}
+
+impl Walk {
+    /// Takes what a step wants from its answer.
+    ///
+    /// # Errors
+    /// When it is not there, with what was looked for.
+    pub fn learn(&mut self, step: &Step, answer: &Kept) -> Result<(), String> {
+        let mut json = None;
+        for (name, source) in &step.take {
+            let value = match source {
+                Source::Header(field) => answer
+                    .headers
+                    .get(field)
+                    .and_then(|value| value.to_str().ok())
+                    .map(|value| Value::String(value.to_owned())),
+                Source::Json(pointer) => {
+                    let json = json.get_or_insert_with(|| {
+                        serde_json::from_slice::<Value>(&answer.body).unwrap_or_default()
+                    });
+                    find(json, pointer, &mut self.rng)
                 }
-            }
-            Step::Order if !replica.orders.is_empty() => {
-                let order = replica.orders[rng.random_range(0..replica.orders.len())];
-                get(&format!("api/orders/{order}"), "/api/orders/{id}")
-            }
-            Step::CancelOrder if !replica.orders.is_empty() => {
-                // Forgotten once cancelled: cancelling twice is a conflict, not what customers do.
-                let order = replica
-                    .orders
-                    .swap_remove_back(rng.random_range(0..replica.orders.len()))
-                    .expect("the index is inside");
-                Shot {
-                    method: Method::POST,
-                    url: under(&replica.base, &format!("api/orders/{order}/cancel")),
-                    template: Some("/api/orders/{id}/cancel"),
-                    order: None,
-                }
-            }
-            // No order is known yet (or none was ever placed): look around instead.
-            Step::Order | Step::CancelOrder => get("api/products", "/api/products"),
+            };
+            let Some(value) = value else {
+                return Err(format!(
+                    "{name}: no {source} in the answer of {} {}",
+                    step.method, step.route
+                ));
+            };
+            self.variables.insert(name.clone(), value);
+        }
+        Ok(())
+    }
+
+    /// How long to think before a step.
+    pub fn think(&mut self, think: Think) -> Duration {
+        if think.longest <= think.shortest {
+            return think.shortest;
+        }
+        self.rng.random_range(think.shortest..=think.longest)
+    }
+}
+
+impl Draw {
+    fn draw(&self, rng: &mut SmallRng) -> Value {
+        match self {
+            Self::Value(value) => value.clone(),
+            Self::OneOf(values) => values[rng.random_range(0..values.len())].clone(),
+            Self::Range(low, high) => rng.random_range(*low..=*high).into(),
+            Self::Uuid => Uuid::new_v4().to_string().into(),
         }
     }
 }
 
-/// `path` below `base`, whether the base ends in a slash or not.
-fn under(base: &Url, path: &str) -> Url {
-    let mut url = base.clone();
-    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
-    url
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Json(pointer) => pointer.fmt(f),
+            Self::Header(name) => write!(f, "field {name}"),
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shop(bases: &[&str], seed: u64) -> Shop {
-        Shop::new(
-            bases
-                .iter()
-                .map(|base| base.parse().expect("a URL"))
-                .collect(),
-            seed,
-        )
-    }
-
-    fn line(shot: &Shot) -> String {
-        let body = shot
-            .order
-            .as_ref()
-            .map(|order| order.body.to_string())
-            .unwrap_or_default();
-        format!("{} {} {body}", shot.method, shot.url)
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_requests_with_new_keys() {
-        let run = |seed| {
-            let mut shop = shop(&["http://a/"], seed);
-            let shots: Vec<_> = (0..200).map(|turn| shop.shot(turn)).collect();
-            let keys: Vec<_> = shots
-                .iter()
-                .flat_map(|shot| &shot.order)
-                .map(|o| o.key.clone())
-                .collect();
-            (shots.iter().map(line).collect::<Vec<_>>(), keys)
-        };
-        let (first, first_keys) = run(7);
-        let (second, second_keys) = run(7);
-        assert_eq!(first, second);
-        assert!(!first_keys.is_empty());
-        assert!(
-            first_keys.iter().all(|key| !second_keys.contains(key)),
-            "a key is never used again"
-        );
-        assert_ne!(first, run(8).0);
-    }
-
-    #[test]
-    fn replicas_take_turns_and_keep_their_own_orders() {
-        let mut shop = shop(&["http://a/", "http://b/shop/"], 1);
-        let mut next = 0_u64;
-        let mut follow_ups = 0;
-        for turn in 0..2000 {
-            let shot = shop.shot(turn);
-            let replica = (turn % 2) as usize;
-            assert_eq!(shot.url.host_str(), Some(["a", "b"][replica]));
-            assert!(
-                shot.url
-                    .path()
-                    .starts_with(["/api/", "/shop/api/"][replica]),
-                "{}",
-                shot.url
-            );
-            if let Some(order) = shot.order {
-                // Even numbers for the first replica, odd ones for the second.
-                next += 1;
-                let id = next * 2 + replica as u64;
-                order
-                    .placed
-                    .learn(json!({"id": id, "status": "paid"}).to_string().as_bytes());
-            } else if shot
-                .template
-                .is_some_and(|template| template.starts_with("/api/orders/{id}"))
-            {
-                let id: usize = shot
-                    .url
-                    .path_segments()
-                    .expect("segments")
-                    .find_map(|segment| segment.parse().ok())
-                    .expect("a number");
-                assert_eq!(id % 2, replica, "{}", shot.url);
-                follow_ups += 1;
-            }
-        }
-        assert!(follow_ups > 0);
-    }
-
-    #[test]
-    fn orders_are_cancelled_once_about_half_of_them_and_few_are_remembered() {
-        let mut shop = shop(&["http://a"], 3);
-        let (mut placed, mut cancelled) = (0_u64, std::collections::BTreeSet::new());
-        for turn in 0..20_000 {
-            let shot = shop.shot(turn);
-            if let Some(order) = shot.order {
-                let products: Vec<_> = order.body["items"]
-                    .as_array()
-                    .expect("items")
-                    .iter()
-                    .map(|i| &i["product_id"])
-                    .collect();
-                assert!((1..=3).contains(&products.len()));
-                for (n, product) in products.iter().enumerate() {
-                    assert!(PRODUCTS.contains(&product.as_u64().expect("a number")));
-                    assert!(!products[..n].contains(product), "{products:?}");
+/// What `pointer` leads to; nothing if that is `null`.
+fn find(json: &Value, pointer: &str, rng: &mut SmallRng) -> Option<Value> {
+    let mut at = json;
+    for token in pointer.split('/').skip(1) {
+        at = match at {
+            Value::Array(items) if token == "*" => {
+                if items.is_empty() {
+                    return None;
                 }
-                placed += 1;
-                order.placed.learn(
-                    json!({"id": placed, "status": "pending"})
-                        .to_string()
-                        .as_bytes(),
-                );
-            } else if shot.method == Method::POST {
-                assert!(
-                    cancelled.insert(shot.url.path().to_owned()),
-                    "cancelled twice: {}",
-                    shot.url
-                );
+                &items[rng.random_range(0..items.len())]
             }
-        }
-        let share = cancelled.len() as f64 / placed as f64;
-        assert!((0.4..0.6).contains(&share), "{share}");
-        assert!(shop.replicas[0].orders.len() <= REMEMBERED);
-        assert!(
-            placed as usize - cancelled.len() > 2 * REMEMBERED,
-            "enough to forget some"
-        );
+            Value::Array(items) => items.get(token.parse::<usize>().ok()?)?,
+            Value::Object(fields) => fields.get(&token.replace("~1", "/").replace("~0", "~"))?,
+            _ => return None,
+        };
     }
+    (!at.is_null()).then(|| at.clone())
+}
 
-    #[test]
-    fn what_is_no_order_to_follow_up_is_ignored() {
-        let mut shop = shop(&["http://a"], 3);
-        for body in [
-            "",
-            "{}",
-            "<html>",
-            r#"{"id": 1, "status": "failed"}"#,
-            r#"{"id": -1, "status": "paid"}"#,
-        ] {
-            shop.placed.learn(body.as_bytes());
-        }
-        shop.shot(0);
-        assert!(shop.replicas[0].orders.is_empty());
-    }
+/// How many requests a journey has on average, if none is broken off.
+pub fn mean_steps(journeys: &[Journey]) -> f64 {
+    let weights: BTreeMap<&str, (u32, usize)> = journeys
+        .iter()
+        .map(|journey| (journey.name.as_str(), (journey.weight, journey.steps.len())))
+        .collect();
+    let total: f64 = weights.values().map(|(weight, _)| f64::from(*weight)).sum();
+    weights
+        .values()
+        .map(|(weight, steps)| f64::from(*weight) * *steps as f64)
+        .sum::<f64>()
+        / total
 }

@@ -4,42 +4,55 @@
 //! request's latency counts from the moment the schedule *wanted* it sent, so a stall shows in every
 //! request that it held up (Gil Tene's "coordinated omission" has nothing to omit).
 //!
-//! The parts, in the order a request meets them: [`pace`] and [`pacing`] say when, [`traffic`] and [`journey`] what,
-//! [`engine`] sends, [`client_span`] traces, [`outcome`] is what became of it, [`metrics`] and
-//! [`summary`] count it, [`threshold`] judges it and [`compare`] compares it.
+//! The parts, in the order a request meets them: [`pace`] and [`pacing`] say when, [`traffic`], [`scenario`] and
+//! [`journey`] what, [`engine`] makes the starts, [`client`] sends over [`transport`] in [`http1`] or HTTP/2,
+//! [`client_span`] traces, [`outcome`] is what became of it, [`ledger`], [`metrics`] and [`summary`] count it,
+//! [`threshold`] judges it and [`compare`] compares it.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use telemetry::{LogOutput, Options};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+pub mod alarm;
 pub mod cli;
+pub mod client;
 pub mod client_span;
 pub mod compare;
 pub mod curve;
 pub mod engine;
 pub mod html;
+pub mod http1;
+mod http2;
 pub mod journey;
+pub mod ledger;
 pub mod metrics;
 pub mod outcome;
 pub mod pace;
 pub mod pacing;
+pub mod processor;
 mod progress;
 pub mod report;
+pub mod scenario;
 pub mod summary;
+pub mod template;
 pub mod threshold;
 pub mod timeline;
 pub mod times;
 pub mod traffic;
+pub mod transport;
 
 pub use cli::Args;
-use cli::{CannotStart, Command, CompareArgs, MergeArgs, Output, RunArgs, read_result};
+use cli::{
+    Asked, CannotStart, Command, CompareArgs, MergeArgs, Output, Outputs, RunArgs, read_result,
+};
 use metrics::{Endpoint, Metrics};
 use progress::{Progress, note};
 use summary::Summary;
@@ -74,13 +87,9 @@ fn merge(args: &MergeArgs) -> Result<bool, CannotStart> {
         .iter()
         .map(|file| read_result(file))
         .collect::<Result<Vec<_>, _>>()?;
-    let json = args.json.as_deref().map(Output::json).transpose()?;
-    let html = args.html.as_deref().map(Output::html).transpose()?;
-    let mut sum = Summary::merged(parts).expect("one file at least is required");
-    judge(&mut sum, &args.thresholds);
-    deliver_page(&sum, html)?;
-    deliver(&sum, &report::text(&sum), json)?;
-    Ok(sum.is_good())
+    let outputs = args.result.open()?;
+    let sum = Summary::merged(parts).expect("one file at least is required");
+    conclude(sum, &args.result.thresholds, outputs)
 }
 
 fn compare_results(args: &CompareArgs) -> Result<bool, CannotStart> {
@@ -97,24 +106,76 @@ fn compare_results(args: &CompareArgs) -> Result<bool, CannotStart> {
     Ok(!answer.worse)
 }
 
-fn judge(summary: &mut Summary, thresholds: &[Threshold]) {
+/// Judges a result and tells it to everybody; whether it is good.
+fn conclude(
+    mut summary: Summary,
+    thresholds: &[Threshold],
+    outputs: Outputs,
+) -> Result<bool, CannotStart> {
     summary.thresholds = thresholds
         .iter()
-        .map(|threshold| threshold.check(summary))
+        .map(|threshold| threshold.check(&summary))
         .collect();
+    if let Some(html) = outputs.html {
+        html.write(&html::page(&summary))?;
+    }
+    deliver(&summary, &report::text(&summary), outputs.json)?;
+    Ok(summary.is_good())
 }
 
 fn run_load(args: &RunArgs) -> Result<bool, CannotStart> {
-    let plan = args.plan()?;
-    let json = args.json.as_deref().map(Output::json).transpose()?;
-    let html = args.html.as_deref().map(Output::html).transpose()?;
+    // On the thread that is to send: what it holds is for one thread only.
+    let (ready, plans) = std::sync::mpsc::sync_channel(0);
+    let (go, goes) = oneshot::channel::<(Arc<Metrics>, mpsc::UnboundedReceiver<()>)>();
+    let (done, result) = oneshot::channel();
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("load".to_owned())
+            .spawn_scoped(scope, move || {
+                let plan = match args.plan() {
+                    Ok((plan, asked)) => ready.send(Ok(asked)).map(|()| plan),
+                    Err(error) => return drop(ready.send(Err(error))),
+                };
+                // Without an order to go there was something else wrong, and it has been told.
+                if let (Ok(plan), Ok((metrics, stops))) = (plan, goes.blocking_recv()) {
+                    let _ = done.send(send_all(plan, metrics, stops));
+                }
+            })?;
+        let asked = plans.recv().map_err(io::Error::other)??;
+        supervise(args, &asked, go, result)
+    })
+}
+
+/// Sends, on this thread, until the end.
+fn send_all(
+    plan: engine::Plan,
+    metrics: Arc<Metrics>,
+    stops: mpsc::UnboundedReceiver<()>,
+) -> io::Result<Summary> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let summary = runtime.block_on(engine::drive(plan, metrics, stops));
+    // Names may still be looked up.
+    runtime.shutdown_background();
+    summary
+}
+
+fn supervise(
+    args: &RunArgs,
+    asked: &Asked,
+    go: oneshot::Sender<(Arc<Metrics>, mpsc::UnboundedReceiver<()>)>,
+    result: oneshot::Receiver<io::Result<Summary>>,
+) -> Result<bool, CannotStart> {
+    let outputs = args.result.open()?;
     let endpoint = args
         .metrics_listen
         .map(|address| {
             Endpoint::bind(address).map_err(|source| CannotStart::Listen { address, source })
         })
         .transpose()?;
-    allow_descriptors(u64::from(args.max_in_flight));
+    let connections = args.wire.connections.unwrap_or(0).max(args.max_in_flight);
+    allow_descriptors(u64::from(connections));
 
     let telemetry = telemetry::init(Options {
         service_name: "loadgen",
@@ -122,52 +183,51 @@ fn run_load(args: &RunArgs) -> Result<bool, CannotStart> {
         log_filter: args.log.clone(),
         log_output: LogOutput::Stderr,
     })?;
-    let metrics = Arc::new(Metrics::new(plan.schedule.rate_at(Duration::ZERO)));
+    let metrics = Arc::new(Metrics::new(asked.schedule.rate_at(Duration::ZERO)));
     telemetry.register(metrics.registry())?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let result = runtime.block_on(load(args, plan, &metrics, endpoint));
-    // Requests given up by a second signal may still be waiting.
+    let summary = runtime.block_on(watch(args, asked, &metrics, endpoint, go, result));
     runtime.shutdown_background();
     // It warns of spans that could not be delivered; the result stands without them.
     telemetry.shutdown(FLUSH);
-    let mut summary = result?;
-    judge(&mut summary, &args.thresholds);
-    deliver_page(&summary, html)?;
-    deliver(&summary, &report::text(&summary), json)?;
-    Ok(summary.is_good())
+    conclude(summary?, &asked.thresholds, outputs)
 }
 
-async fn load(
+/// Starts the run, shows how it goes, and passes signals on to it.
+async fn watch(
     args: &RunArgs,
-    plan: engine::Plan,
+    asked: &Asked,
     metrics: &Arc<Metrics>,
     endpoint: Option<Endpoint>,
+    go: oneshot::Sender<(Arc<Metrics>, mpsc::UnboundedReceiver<()>)>,
+    mut result: oneshot::Receiver<io::Result<Summary>>,
 ) -> Result<Summary, CannotStart> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    announce(args, &plan, endpoint.as_ref())?;
+    announce(args, asked, endpoint.as_ref())?;
     if let Some(endpoint) = endpoint {
         endpoint.serve(metrics.registry().clone())?;
     }
 
-    let progress = Progress::new(plan.schedule.expected());
+    let progress = Progress::new(asked.schedule.expected());
     let mut ticks = tokio::time::interval(progress.interval());
     ticks.tick().await;
     let (stop, stops) = mpsc::unbounded_channel();
-    let mut load = std::pin::pin!(engine::drive(plan, Arc::clone(metrics), stops));
+    // It is gone only when the thread has ended, and then the result says so.
+    let _ = go.send((Arc::clone(metrics), stops));
     let summary = loop {
         tokio::select! {
-            summary = &mut load => break summary,
+            summary = &mut result => break summary,
             _ = ticks.tick() => progress.show(metrics),
             _ = interrupt.recv() => stop_once_more(&stop, metrics),
             _ = terminate.recv() => stop_once_more(&stop, metrics),
         }
     };
     progress.finish();
-    Ok(summary?)
+    Ok(summary.map_err(io::Error::other)??)
 }
 
 fn stop_once_more(stop: &mpsc::UnboundedSender<()>, metrics: &Metrics) {
@@ -179,24 +239,25 @@ fn stop_once_more(stop: &mpsc::UnboundedSender<()>, metrics: &Metrics) {
     let _ = stop.send(());
 }
 
-fn announce(
-    args: &RunArgs,
-    plan: &engine::Plan,
-    endpoint: Option<&Endpoint>,
-) -> Result<(), CannotStart> {
+fn announce(args: &RunArgs, asked: &Asked, endpoint: Option<&Endpoint>) -> Result<(), CannotStart> {
     let urls: Vec<_> = args.urls.iter().map(|url| url.as_str()).collect();
-    let length = plan.schedule.length().map_or_else(
+    let length = asked.schedule.length().map_or_else(
         || "until stopped".to_owned(),
         |length| format!("for {length:?}"),
     );
-    let pace = args.pace();
+    let pace = &asked.pace;
     let shard = if args.shard.is_part() {
         format!(", shard {}", args.shard)
     } else {
         String::new()
     };
     note(&format!(
-        "{pace} requests per second to {} {length}{shard}",
+        "{pace} {} per second to {} {length}{shard}",
+        if asked.journeys {
+            "journeys"
+        } else {
+            "requests"
+        },
         urls.join(" ")
     ));
     if let Some(endpoint) = endpoint {
@@ -205,11 +266,7 @@ fn announce(
             endpoint.address()?
         ));
     }
-    tracing::info!(
-        pace = pace.to_string(),
-        targets = urls.join(" "),
-        "load starts"
-    );
+    tracing::info!(pace, targets = urls.join(" "), "load starts");
     Ok(())
 }
 
@@ -228,10 +285,6 @@ fn allow_descriptors(connections: u64) {
              connections beyond that fail here, not at the server: raise `ulimit -n` or lower --max-in-flight"
         ));
     }
-}
-
-fn deliver_page(summary: &Summary, html: Option<Output>) -> Result<(), CannotStart> {
-    html.map_or(Ok(()), |html| html.write(&html::page(summary)))
 }
 
 /// Writes a result for programs, if they want it, and for people.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
+use prometheus::local::{LocalHistogram, LocalIntCounter};
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
@@ -34,6 +35,7 @@ pub struct Metrics {
     pub wanted_rate: Gauge,
     responses: [IntCounter; STATUS_CLASSES.len()],
     errors: [IntCounter; Failure::ALL.len()],
+    unexpected: IntCounter,
     timeouts: IntCounter,
     latency: Histogram,
     lateness: Histogram,
@@ -80,11 +82,15 @@ impl Metrics {
                 &registry,
                 Gauge::new(
                     "loadgen_wanted_rate",
-                    "Requests per second asked for at the moment.",
+                    "Arrivals per second asked for at the moment: requests, or journeys of a scenario.",
                 ),
             ),
             responses: STATUS_CLASSES.map(|class| responses.with_label_values(&[class])),
             errors: Failure::ALL.map(|failure| errors.with_label_values(&[failure.name()])),
+            unexpected: counter(
+                "loadgen_unexpected_responses_total",
+                "Whole answers with a status of 500 or more, or one that the scenario does not expect.",
+            ),
             timeouts: counter(
                 "loadgen_timeouts_total",
                 "Requests without a whole answer in the time allowed.",
@@ -110,10 +116,60 @@ impl Metrics {
         &self.registry
     }
 
+    /// Counts of a single thread, which cost no synchronisation until they are flushed.
+    pub fn tally(&self) -> Tally {
+        Tally {
+            sent: self.sent.local(),
+            dropped: self.dropped.local(),
+            responses: self.responses.each_ref().map(IntCounter::local),
+            errors: self.errors.each_ref().map(IntCounter::local),
+            unexpected: self.unexpected.local(),
+            timeouts: self.timeouts.local(),
+            latency: self.latency.local(),
+            lateness: self.lateness.local(),
+        }
+    }
+
+    /// Failed connections, answers that were not asked for, and time-outs so far.
+    pub fn not_well(&self) -> u64 {
+        let errors: u64 = self.errors.iter().map(IntCounter::get).sum();
+        errors + self.unexpected.get() + self.timeouts.get()
+    }
+}
+
+/// What one thread has counted and not yet told.
+#[derive(Debug)]
+pub struct Tally {
+    sent: LocalIntCounter,
+    dropped: LocalIntCounter,
+    responses: [LocalIntCounter; STATUS_CLASSES.len()],
+    errors: [LocalIntCounter; Failure::ALL.len()],
+    unexpected: LocalIntCounter,
+    timeouts: LocalIntCounter,
+    latency: LocalHistogram,
+    lateness: LocalHistogram,
+}
+
+impl Tally {
+    /// Counts a request.
+    pub fn sent(&mut self) {
+        self.sent.inc();
+    }
+
+    /// Counts a start that was given up.
+    pub fn dropped(&mut self) {
+        self.dropped.inc();
+    }
+
     /// Counts the end of a request.
-    pub fn observe(&self, outcome: &Outcome) {
+    pub fn observe(&mut self, outcome: &Outcome) {
         match &outcome.end {
-            End::Answered(status) => self.responses[status_class(*status)].inc(),
+            End::Answered { status, good } => {
+                self.responses[status_class(*status)].inc();
+                if !good {
+                    self.unexpected.inc();
+                }
+            }
             End::TimedOut => self.timeouts.inc(),
             End::Failed(failure, _) => self.errors[*failure as usize].inc(),
         }
@@ -124,14 +180,20 @@ impl Metrics {
     }
 
     /// Counts requests that were still in flight when the run was cut short.
-    pub fn abandon(&self, requests: u64) {
+    pub fn abandon(&mut self, requests: u64) {
         self.errors[Failure::Abandoned as usize].inc_by(requests);
     }
 
-    /// Failed connections, answers of 500 and above, and time-outs so far.
-    pub fn not_well(&self) -> u64 {
-        let errors: u64 = self.errors.iter().map(IntCounter::get).sum();
-        errors + self.responses[STATUS_CLASSES.len() - 1].get() + self.timeouts.get()
+    /// Tells all of it.
+    pub fn flush(&mut self) {
+        let counters = [&self.sent, &self.dropped, &self.unexpected, &self.timeouts];
+        counters
+            .into_iter()
+            .chain(&self.responses)
+            .chain(&self.errors)
+            .for_each(LocalIntCounter::flush);
+        self.latency.flush();
+        self.lateness.flush();
     }
 }
 
@@ -214,6 +276,7 @@ mod tests {
             "loadgen_requests_sent_total 0",
             "loadgen_responses_total{status_class=\"5xx\"} 0",
             "loadgen_errors_total{kind=\"connect\"} 0",
+            "loadgen_unexpected_responses_total 0",
             "loadgen_timeouts_total 0",
             "loadgen_dropped_total 0",
             "loadgen_latency_seconds_count 0",

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use opentelemetry::trace::TraceId;
-use reqwest::{Method, StatusCode};
 
 /// What became of one request.
 #[derive(Debug, Clone)]
@@ -18,17 +18,22 @@ pub struct Outcome {
     pub end: End,
     /// The trace it belongs to, when that is recorded and so can be looked up.
     pub trace: Option<TraceId>,
-    /// Its method.
-    pub method: Method,
-    /// Its route, or its path where the route is not known.
-    pub route: String,
+    /// The number of its route.
+    pub route: usize,
+    /// Whether it is one of those that the pace counts: a plain request, or the first one of a journey.
+    pub arrival: bool,
 }
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// An answer came, whole.
-    Answered(StatusCode),
+    Answered {
+        /// Its status.
+        status: StatusCode,
+        /// Whether it is what was asked for: a status below 500, or what the scenario expects.
+        good: bool,
+    },
     /// No whole answer in the time allowed.
     TimedOut,
     /// The connection failed.
@@ -46,11 +51,19 @@ pub enum Failure {
     Body,
     /// Still on its way when the generator was told a second time to stop.
     Abandoned,
+    /// No connection could even be tried: this machine had no port or no file descriptor left.
+    Local,
 }
 
 impl Failure {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Connect, Self::Exchange, Self::Body, Self::Abandoned];
+    pub const ALL: [Self; 5] = [
+        Self::Connect,
+        Self::Exchange,
+        Self::Body,
+        Self::Abandoned,
+        Self::Local,
+    ];
 
     /// Its name in metrics, JSON and spans.
     pub fn name(self) -> &'static str {
@@ -59,6 +72,7 @@ impl Failure {
             Self::Exchange => "exchange",
             Self::Body => "body",
             Self::Abandoned => "abandoned",
+            Self::Local => "local",
         }
     }
 }
@@ -87,10 +101,10 @@ impl Outcome {
         self.started.saturating_duration_since(self.intended)
     }
 
-    /// Whether the server owes something: no whole answer, no answer in time, or a status of 500 or more.
+    /// Whether the server owes something: no whole answer, no answer in time, or one that was not asked for.
     pub fn is_error(&self) -> bool {
         match &self.end {
-            End::Answered(status) => status_class(*status) == STATUS_CLASSES.len() - 1,
+            End::Answered { good, .. } => !good,
             End::TimedOut | End::Failed(..) => true,
         }
     }
@@ -99,5 +113,16 @@ impl Outcome {
     /// flatter; a request that ran out of time waited at least that long, and leaving it out would too.
     pub fn is_timed(&self) -> bool {
         !matches!(self.end, End::Failed(..))
+    }
+}
+
+#[cfg(test)]
+impl End {
+    /// An answer to a request that expects a status below 500.
+    pub(crate) fn answered(status: u16) -> Self {
+        Self::Answered {
+            status: StatusCode::from_u16(status).expect("a status"),
+            good: status < 500,
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::curve::{Curve, Piece, Pieces};
+use crate::curve::{Curve, Phases, Piece, Pieces};
 use crate::pacing::{Arrivals, LONGEST, Rate, Schedule};
 
 /// The ways to write one, for `--help` and for errors.
@@ -108,7 +108,7 @@ impl Pace {
         }
         let end = match &curve {
             Curve::Pieces(pieces) => Some(Duration::from_nanos_u128(pieces.end())),
-            Curve::Constant(_) | Curve::Sine { .. } => None,
+            Curve::Constant(_) | Curve::Sine { .. } | Curve::Phases(_) => None,
         };
         if end.is_some_and(|end| end > LONGEST) {
             return Err(PaceError::Form(
@@ -121,6 +121,47 @@ impl Pace {
             // A spike goes on at its base.
             end: end.filter(|_| !shape.starts_with("spike:")),
             text: text.to_owned(),
+        })
+    }
+
+    /// One pace after the other, each for as long as it says, or as it takes by itself.
+    ///
+    /// # Errors
+    /// With the number of the phase that is wrong.
+    pub fn phases<'a>(
+        phases: impl IntoIterator<Item = (&'a Self, Option<Duration>)>,
+        random: bool,
+    ) -> Result<Self, (usize, String)> {
+        let mut curves = Vec::new();
+        let mut texts = Vec::new();
+        for (n, (pace, length)) in phases.into_iter().enumerate() {
+            let Some(length) = length.or(pace.end) else {
+                let why = "it says not how long it lasts; give for example `for: 5m`";
+                return Err((n, why.to_owned()));
+            };
+            curves.push((pace.curve.clone(), length.as_nanos()));
+            texts.push(format!("{pace} for {length:?}"));
+        }
+        let last = curves.len().saturating_sub(1);
+        let all = Phases::new(curves);
+        if all.is_nothing() {
+            return Err((
+                0,
+                "the rate is 0 in all phases: give one that is not".to_owned(),
+            ));
+        }
+        let end = Duration::from_nanos_u128(all.end());
+        if end > LONGEST {
+            return Err((
+                last,
+                "all together takes longer than a year (8760h)".to_owned(),
+            ));
+        }
+        Ok(Self {
+            curve: Curve::Phases(all),
+            random,
+            end: Some(end),
+            text: texts.join(", "),
         })
     }
 

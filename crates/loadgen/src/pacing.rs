@@ -185,6 +185,8 @@ impl Schedule {
             schedule: self,
             number: 0,
             area,
+            last: area,
+            given: 0,
             rng,
         }
     }
@@ -239,6 +241,9 @@ pub struct Starts<'a> {
     /// Number and area of the next start of the whole plan.
     number: u64,
     area: u128,
+    /// The area of the start that was given out last.
+    last: u128,
+    given: u64,
     rng: Option<StdRng>,
 }
 
@@ -258,8 +263,20 @@ impl Starts<'_> {
         }
     }
 
+    /// How many have been given out.
+    pub fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// The one that was given out last was not made, and no further one will be.
+    pub fn take_back(&mut self) {
+        self.given -= 1;
+        self.area = self.last;
+    }
+
     fn advance(&mut self) {
         self.number += 1;
+        self.last = self.area;
         self.area += match &mut self.rng {
             None => START,
             Some(rng) => gap(rng),
@@ -280,6 +297,7 @@ impl Iterator for Starts<'_> {
             let number = self.number;
             self.advance();
             if number % shard.of == shard.index {
+                self.given += 1;
                 return Some(Start { number, due });
             }
         }

@@ -10,33 +10,35 @@ use crate::threshold::Checked;
 use crate::timeline::Timeline;
 use crate::times::Times;
 
-/// How many of the slowest requests are kept.
-const SLOWEST: usize = 10;
+/// How many of the slowest requests are listed, and how many of those that failed.
+const LISTED: usize = 10;
+/// As many reasons are told apart why a journey is broken off; what further ones get is [`OTHER_REASONS`].
+const REASONS: usize = 20;
+const OTHER_REASONS: &str = "other reasons";
 /// Significant digits of times.
 const DIGITS: u8 = 3;
-/// As many routes are told apart; what further ones get is counted as [`OTHER_ROUTES`].
-const ROUTES: usize = 100;
-/// The name of routes beyond the first [`ROUTES`].
-const OTHER_ROUTES: &str = "other routes";
 /// Lateness below this never makes the generator the limit: a busy machine's timers are that coarse.
 const LATENESS_FLOOR_MS: f64 = 10.0;
+/// A core busier than this, 0 to 1, has no time for what comes unevenly.
+const BUSY: f64 = 0.9;
 
 /// What a run came to. The JSON of `--json`; times are in milliseconds, rates per second.
 ///
-/// `sent = received + failed + timed_out` and `planned = sent + dropped`.
+/// `sent = received + failed + timed_out` and `planned = sent + dropped`. The rates are those of arrivals: requests, or
+/// journeys of a scenario, whose later requests come when they come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The rate asked for, on average where it changes.
     pub wanted_rate: f64,
-    /// Requests sent, over the time they were planned to take or, if that is longer, took to send.
+    /// Arrivals that were sent, over the time they were planned to take or, if that is longer, took to send.
     pub achieved_rate: f64,
     /// Starts that came due.
     pub planned: u64,
     /// Requests sent.
     pub sent: u64,
-    /// Whole answers with a status below 500.
+    /// Whole answers with a status below 500, or one that the scenario expects.
     pub received: u64,
-    /// Failed connections, and answers with a status of 500 or more.
+    /// Failed connections, and all other answers.
     pub failed: u64,
     /// Requests without a whole answer in the time allowed.
     pub timed_out: u64,
@@ -61,9 +63,15 @@ pub struct Summary {
     /// Failed connections by kind.
     pub errors: BTreeMap<String, Errors>,
     /// The slowest requests whose traces are recorded, slowest first.
-    pub slowest: Vec<Slow>,
+    pub slowest: Vec<Traced>,
+    /// The first requests that failed or timed out and whose traces are recorded.
+    pub failures: Vec<Traced>,
     /// What came of each route, by method and route.
     pub routes: BTreeMap<String, Route>,
+    /// What came of each journey of a scenario.
+    pub journeys: BTreeMap<String, Journey>,
+    /// What the generator itself used.
+    pub generator: Generator,
     /// What it was to come up to, and whether it did.
     pub thresholds: Vec<Checked>,
     /// All times, for the tools of HdrHistogram.
@@ -142,9 +150,35 @@ pub struct Errors {
     pub example: String,
 }
 
-/// A slow request, to be looked up by its trace.
+/// What came of a journey.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journey {
+    /// How many customers set out on it.
+    pub begun: u64,
+    /// How many came to its end.
+    pub completed: u64,
+    /// Why others did not, and how many.
+    pub broken_off: BTreeMap<String, u64>,
+}
+
+/// What the generator itself used.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Generator {
+    /// CPU time of the thread that sends, in seconds; of merged results, the sum.
+    pub cpu_seconds: f64,
+    /// That, over the time of the run: 1 is a whole core. Of merged results, the largest.
+    pub cpu_share: f64,
+    /// The most memory that was resident, in bytes; of merged results, the largest.
+    pub max_rss_bytes: u64,
+    /// Connections made.
+    pub connections: u64,
+    /// The most connections that were open at a time; of merged results, the sum.
+    pub max_connections: u64,
+}
+
+/// A request to be looked up by its trace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Slow {
+pub struct Traced {
     /// 32 hexadecimal digits.
     pub trace_id: String,
     /// End − intended start.
@@ -153,24 +187,29 @@ pub struct Slow {
     pub service_ms: f64,
     /// Method and route.
     pub request: String,
-    /// The status, or `timed out`.
+    /// The status, `timed out`, or where the connection failed.
     pub outcome: String,
 }
 
 /// Gathers outcomes. What it takes does not grow with the length of the run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Recorder {
-    begin: Instant,
+    /// `None` once it is finished.
+    begin: Option<Instant>,
     histograms: Histograms,
     timeline: Timeline,
-    routes: BTreeMap<String, Route>,
+    routes: Vec<(String, Route)>,
+    journeys: Vec<(String, Journey)>,
     outcomes: u64,
+    arrivals: u64,
+    bad_answers: u64,
     status: [u64; STATUS_CLASSES.len()],
     timed_out: u64,
     errors: BTreeMap<Failure, Errors>,
     slowest: Vec<Outcome>,
-    last_start: Instant,
-    last_end: Instant,
+    failures: Vec<Outcome>,
+    last_arrival: Duration,
+    last_end: Duration,
 }
 
 /// What pacing knows at the end of a run.
@@ -187,43 +226,59 @@ pub struct Paced {
 }
 
 impl Recorder {
-    /// For a run whose first start is due at `begin`.
-    pub fn new(begin: Instant) -> Self {
+    /// For a run over these routes and journeys, whose first start is due at `begin`.
+    pub fn new(begin: Instant, routes: &[String], journeys: &[String]) -> Self {
         Self {
-            begin,
-            histograms: Histograms::default(),
-            timeline: Timeline::default(),
-            routes: BTreeMap::new(),
-            outcomes: 0,
-            status: [0; STATUS_CLASSES.len()],
-            timed_out: 0,
-            errors: BTreeMap::new(),
-            slowest: Vec::with_capacity(SLOWEST + 1),
-            last_start: begin,
-            last_end: begin,
+            begin: Some(begin),
+            routes: routes
+                .iter()
+                .map(|name| (name.clone(), Route::default()))
+                .collect(),
+            journeys: journeys
+                .iter()
+                .map(|name| (name.clone(), Journey::default()))
+                .collect(),
+            ..Self::default()
         }
+    }
+
+    /// The first start is due at another time.
+    pub fn begin(&mut self, begin: Instant) {
+        self.begin = Some(begin);
+    }
+
+    /// How many it has taken.
+    pub fn outcomes(&self) -> u64 {
+        self.outcomes
     }
 
     /// Takes one outcome.
     pub fn record(&mut self, outcome: Outcome) {
+        let Some(begin) = self.begin else { return };
+        let since = |time: Instant| time.saturating_duration_since(begin);
         self.outcomes += 1;
-        self.last_start = self.last_start.max(outcome.started);
-        self.last_end = self.last_end.max(outcome.ended);
+        if outcome.arrival {
+            self.arrivals += 1;
+            self.last_arrival = self.last_arrival.max(since(outcome.started));
+        }
+        self.last_end = self.last_end.max(since(outcome.ended));
         self.histograms.lateness.record(outcome.lateness());
-        let due = outcome.intended.saturating_duration_since(self.begin);
-        self.timeline.record(due, &outcome);
-        let errors = u64::from(outcome.is_error());
-        let route = self.route(&outcome);
+        self.timeline.record(since(outcome.intended), &outcome);
+        let (_, route) = &mut self.routes[outcome.route];
         route.sent += 1;
-        route.errors += errors;
+        route.errors += u64::from(outcome.is_error());
         if outcome.is_timed() {
             // Never corrected for omission: the intended start has done so already.
-            route.latency.record(outcome.latency());
-            self.histograms.latency.record(outcome.latency());
+            let latency = outcome.latency();
+            route.latency.record(latency);
+            self.histograms.latency.record(latency);
             self.histograms.service.record(outcome.service());
         }
         match &outcome.end {
-            End::Answered(status) => self.status[status_class(*status)] += 1,
+            End::Answered { status, good } => {
+                self.status[status_class(*status)] += 1;
+                self.bad_answers += u64::from(!good);
+            }
             End::TimedOut => self.timed_out += 1,
             End::Failed(failure, message) => {
                 self.errors
@@ -235,17 +290,35 @@ impl Recorder {
                     .count += 1;
             }
         }
-        if outcome.is_timed() && outcome.trace.is_some() {
-            self.keep_if_slow(outcome);
+        if outcome.trace.is_some() {
+            if outcome.is_error() && self.failures.len() < LISTED {
+                self.failures.push(outcome.clone());
+            }
+            if outcome.is_timed() {
+                self.keep_if_slow(outcome);
+            }
         }
     }
 
-    fn route(&mut self, outcome: &Outcome) -> &mut Route {
-        let mut name = format!("{} {}", outcome.method, outcome.route);
-        if self.routes.len() >= ROUTES && !self.routes.contains_key(&name) {
-            name = OTHER_ROUTES.to_owned();
+    /// A customer sets out on the journey with this number.
+    pub fn journey_begins(&mut self, journey: usize) {
+        if let Some((_, journey)) = self.journeys.get_mut(journey) {
+            journey.begun += 1;
         }
-        self.routes.entry(name).or_default()
+    }
+
+    /// A customer has ended that journey; `why` before its last step.
+    pub fn journey_ends(&mut self, journey: usize, why: Option<String>) {
+        let Some((_, journey)) = self.journeys.get_mut(journey) else {
+            return;
+        };
+        let Some(why) = why else {
+            journey.completed += 1;
+            return;
+        };
+        let room = journey.broken_off.len() < REASONS || journey.broken_off.contains_key(&why);
+        let why = if room { why } else { OTHER_REASONS.to_owned() };
+        *journey.broken_off.entry(why).or_default() += 1;
     }
 
     fn keep_if_slow(&mut self, outcome: Outcome) {
@@ -253,9 +326,9 @@ impl Recorder {
         let place = self
             .slowest
             .partition_point(|slow| slow.latency() >= latency);
-        if place < SLOWEST {
+        if place < LISTED {
             self.slowest.insert(place, outcome);
-            self.slowest.truncate(SLOWEST);
+            self.slowest.truncate(LISTED);
         }
     }
 
@@ -263,6 +336,12 @@ impl Recorder {
     pub fn finish(mut self, paced: Paced, interrupted: bool) -> Summary {
         let sent = paced.planned - paced.dropped;
         let abandoned = sent.saturating_sub(self.outcomes);
+        // Journeys are not told apart from plain requests among the abandoned; each of those is an arrival.
+        let arrivals = if self.journeys.is_empty() {
+            sent
+        } else {
+            self.arrivals
+        };
         if abandoned > 0 {
             let example = "told to stop twice".to_owned();
             self.errors.insert(
@@ -273,35 +352,29 @@ impl Recorder {
                 },
             );
         }
-        let server_errors = self.status[STATUS_CLASSES.len() - 1];
         let answers: u64 = self.status.iter().sum();
         let transport_errors: u64 = self.errors.values().map(|errors| errors.count).sum();
-        let window = paced.span.max(self.last_start - self.begin);
-        let (latency_ms, lateness_ms) = (
-            percentiles(&self.histograms.latency),
-            percentiles(&self.histograms.lateness),
-        );
-        let limited_because = limit(paced.dropped, &latency_ms, &lateness_ms);
+        let window = paced.span.max(self.last_arrival);
         Summary {
             wanted_rate: paced.wanted_rate,
             achieved_rate: if window.is_zero() {
                 0.0
             } else {
-                rounded(sent as f64 / window.as_secs_f64())
+                rounded(arrivals as f64 / window.as_secs_f64())
             },
             planned: paced.planned,
             sent,
-            received: answers - server_errors,
-            failed: transport_errors + server_errors,
+            received: answers - self.bad_answers,
+            failed: transport_errors + self.bad_answers,
             timed_out: self.timed_out,
             dropped: paced.dropped,
-            latency_ms,
+            latency_ms: percentiles(&self.histograms.latency),
             service_ms: percentiles(&self.histograms.service),
-            lateness_ms,
-            limited_by_generator: limited_because.is_some(),
-            limited_because,
+            lateness_ms: percentiles(&self.histograms.lateness),
+            limited_by_generator: false,
+            limited_because: None,
             interrupted,
-            elapsed_seconds: rounded((self.last_end - self.begin).as_secs_f64()),
+            elapsed_seconds: rounded(self.last_end.as_secs_f64()),
             status: STATUS_CLASSES
                 .iter()
                 .map(|class| (*class).to_owned())
@@ -312,10 +385,14 @@ impl Recorder {
                 .into_iter()
                 .map(|(failure, errors)| (failure.name().to_owned(), errors))
                 .collect(),
-            slowest: self.slowest.iter().filter_map(slow).collect(),
+            slowest: traced(&self.slowest, &self.routes),
+            failures: traced(&self.failures, &self.routes),
+            journeys: self.journeys.into_iter().collect(),
+            generator: Generator::default(),
             routes: self
                 .routes
                 .into_iter()
+                .filter(|(_, route)| route.sent > 0)
                 .map(|(name, mut route)| {
                     route.latency_ms = percentiles(&route.latency);
                     (name, route)
@@ -325,10 +402,19 @@ impl Recorder {
             histograms: self.histograms,
             timeline: self.timeline,
         }
+        .used(Generator::default())
     }
 }
 
 impl Summary {
+    /// With what the generator used, and what follows from it for the verdict.
+    pub fn used(mut self, generator: Generator) -> Self {
+        self.generator = generator;
+        self.limited_because = limit(&self);
+        self.limited_by_generator = self.limited_because.is_some();
+        self
+    }
+
     /// Adds up what several generators came to that ran at the same time: the shards of one plan, for example.
     ///
     /// Nothing is left to say of percentiles or thresholds but what the sum says; those of the parts are not
@@ -347,10 +433,9 @@ impl Summary {
         }
         sum.slowest
             .sort_by(|a, b| b.latency_ms.total_cmp(&a.latency_ms));
-        sum.slowest.truncate(SLOWEST);
+        sum.slowest.truncate(LISTED);
         // One late generator of many does not show in the sum's lateness, and yet in its latency.
-        sum.limited_because =
-            limit(sum.dropped, &sum.latency_ms, &sum.lateness_ms).or(sum.limited_because);
+        sum.limited_because = limit(&sum).or(sum.limited_because);
         sum.limited_by_generator = sum.limited_because.is_some();
         sum.thresholds.clear();
         Some(sum)
@@ -379,6 +464,17 @@ impl Summary {
             }
         }
         self.slowest.extend(part.slowest);
+        self.failures.extend(part.failures);
+        self.failures.truncate(LISTED);
+        for (name, journey) in part.journeys {
+            let sum = self.journeys.entry(name).or_default();
+            sum.begun += journey.begun;
+            sum.completed += journey.completed;
+            for (why, count) in journey.broken_off {
+                *sum.broken_off.entry(why).or_default() += count;
+            }
+        }
+        self.generator.add(&part.generator);
         for (name, route) in part.routes {
             let sum = self.routes.entry(name).or_default();
             sum.sent += route.sent;
@@ -397,35 +493,65 @@ impl Summary {
     }
 }
 
-fn slow(outcome: &Outcome) -> Option<Slow> {
-    Some(Slow {
-        trace_id: outcome.trace?.to_string(),
-        latency_ms: millis(outcome.latency()),
-        service_ms: millis(outcome.service()),
-        request: format!("{} {}", outcome.method, outcome.route),
-        outcome: match &outcome.end {
-            End::Answered(status) => status.as_u16().to_string(),
-            End::TimedOut => "timed out".to_owned(),
-            End::Failed(failure, _) => failure.name().to_owned(),
-        },
-    })
+impl Generator {
+    fn add(&mut self, part: &Self) {
+        self.cpu_seconds = rounded(self.cpu_seconds + part.cpu_seconds);
+        self.cpu_share = self.cpu_share.max(part.cpu_share);
+        self.max_rss_bytes = self.max_rss_bytes.max(part.max_rss_bytes);
+        self.connections += part.connections;
+        self.max_connections += part.max_connections;
+    }
 }
 
-/// Why the generator shaped the result, if it did: it dropped starts, which no percentile shows; or it was
-/// late by more than a tenth of the latency it reports (p99 against p99, and more than a few milliseconds).
-fn limit(dropped: u64, latency: &Percentiles, lateness: &Percentiles) -> Option<String> {
+fn traced(outcomes: &[Outcome], routes: &[(String, Route)]) -> Vec<Traced> {
+    let traced = |outcome: &Outcome| {
+        Some(Traced {
+            trace_id: outcome.trace?.to_string(),
+            latency_ms: millis(outcome.latency()),
+            service_ms: millis(outcome.service()),
+            request: routes[outcome.route].0.clone(),
+            outcome: match &outcome.end {
+                End::Answered { status, .. } => status.as_u16().to_string(),
+                End::TimedOut => "timed out".to_owned(),
+                End::Failed(failure, _) => failure.name().to_owned(),
+            },
+        })
+    };
+    outcomes.iter().filter_map(traced).collect()
+}
+
+/// Why the generator shaped the result, if it did: it dropped starts, which no percentile shows; it ran out of ports or
+/// descriptors; it was late by more than a tenth of the latency it reports (p99 against p99, and more than a few
+/// milliseconds); or its core was busy, so that what it could not read in time looks like a slow server.
+fn limit(summary: &Summary) -> Option<String> {
+    let dropped = summary.dropped;
     if dropped > 0 {
         return Some(format!(
             "{dropped} starts were dropped because --max-in-flight requests were waiting for answers already, \
              so the latencies leave out the worst: lower --rate, or raise --max-in-flight"
         ));
     }
-    let late = lateness.p99?;
-    let bound = LATENESS_FLOOR_MS.max(latency.p99.unwrap_or(0.0) / 10.0);
-    (late > bound).then(|| {
-        format!(
+    if let Some(local) = summary.errors.get(Failure::Local.name()) {
+        return Some(format!(
+            "{} requests found no port or file descriptor left on this machine ({}): raise `ulimit -n`, lower --rate, \
+             keep connections alive, or share the plan with --shard among machines",
+            local.count, local.example
+        ));
+    }
+    let late = summary.lateness_ms.p99.unwrap_or(0.0);
+    let latency = summary.latency_ms.p99.unwrap_or(0.0);
+    if late > LATENESS_FLOOR_MS.max(latency / 10.0) {
+        return Some(format!(
             "1 % of the requests left {late} ms late or later, which is part of their latency: the generator, \
              not the server, could not keep up; lower --rate, or give it a machine of its own"
+        ));
+    }
+    let share = summary.generator.cpu_share;
+    (share > BUSY).then(|| {
+        format!(
+            "the thread that sends was busy {:.0} % of the time, so answers may have waited for it and not it for them: \
+             lower --rate, or share the plan with --shard among cores or machines",
+            share * 100.0
         )
     })
 }
@@ -453,11 +579,14 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use opentelemetry::trace::TraceId;
-    use reqwest::{Method, StatusCode};
 
     use super::*;
 
     const RATE: f64 = 100.0;
+
+    fn recorder(begin: Instant) -> Recorder {
+        Recorder::new(begin, &["GET /".to_owned(), "GET /1".to_owned()], &[])
+    }
 
     /// An outcome with its times in milliseconds from the begin of the run.
     fn outcome(begin: Instant, intended: u64, started: u64, ended: u64, end: End) -> Outcome {
@@ -468,13 +597,13 @@ mod tests {
             ended: at(ended),
             end,
             trace: None,
-            method: Method::GET,
-            route: "/".to_owned(),
+            route: 0,
+            arrival: true,
         }
     }
 
     fn answered(status: u16) -> End {
-        End::Answered(StatusCode::from_u16(status).expect("a status"))
+        End::answered(status)
     }
 
     fn finish(recorder: Recorder, planned: u64, dropped: u64) -> Summary {
@@ -497,7 +626,7 @@ mod tests {
     #[test]
     fn latency_counts_from_the_intended_start_service_from_the_actual_one() {
         let begin = Instant::now();
-        let mut recorder = Recorder::new(begin);
+        let mut recorder = recorder(begin);
         // One request holds the generator up for a second; the 99 behind it leave late and are served in 2 ms.
         recorder.record(outcome(begin, 0, 0, 1000, answered(200)));
         for n in 1..100 {
@@ -520,7 +649,7 @@ mod tests {
     #[test]
     fn every_request_is_counted_once() {
         let begin = Instant::now();
-        let mut recorder = Recorder::new(begin);
+        let mut recorder = recorder(begin);
         for (end, times) in [
             (answered(200), 5),
             (answered(304), 1),
@@ -566,7 +695,7 @@ mod tests {
     #[test]
     fn failed_connections_do_not_flatter_and_timeouts_are_not_left_out() {
         let begin = Instant::now();
-        let mut recorder = Recorder::new(begin);
+        let mut recorder = recorder(begin);
         for _ in 0..100 {
             recorder.record(outcome(
                 begin,
@@ -584,7 +713,7 @@ mod tests {
 
     #[test]
     fn without_a_measurement_there_is_no_percentile() {
-        let summary = finish(Recorder::new(Instant::now()), 0, 0);
+        let summary = finish(recorder(Instant::now()), 0, 0);
         assert_eq!(summary.latency_ms, Percentiles::default());
         assert!(!summary.limited_by_generator);
         assert_eq!(summary.achieved_rate, 0.0);
@@ -596,29 +725,60 @@ mod tests {
             p99,
             ..Percentiles::default()
         };
-        for (dropped, latency, lateness, limited) in [
-            (0, Some(10.0), Some(0.2), false),
-            (0, Some(20.0), Some(10.0), false),
-            (0, Some(20.0), Some(10.1), true),
-            (0, Some(900.0), Some(80.0), false),
-            (0, Some(900.0), Some(91.0), true),
-            (0, None, Some(11.0), true),
-            (0, None, None, false),
-            (1, Some(10.0), Some(0.1), true),
+        for (dropped, latency, lateness, busy, local, said) in [
+            (0, Some(10.0), Some(0.2), 0.0, 0, None),
+            (0, Some(20.0), Some(10.0), 0.9, 0, None),
+            (0, Some(20.0), Some(10.1), 0.0, 0, Some("10.1 ms late")),
+            (0, Some(900.0), Some(80.0), 0.0, 0, None),
+            (0, Some(900.0), Some(91.0), 0.0, 0, Some("91 ms late")),
+            (0, None, Some(11.0), 0.0, 0, Some("11 ms late")),
+            (0, None, None, 0.0, 0, None),
+            (
+                1,
+                Some(10.0),
+                Some(0.1),
+                1.0,
+                1,
+                Some("1 starts were dropped"),
+            ),
+            (0, Some(10.0), Some(0.1), 0.97, 0, Some("busy 97 %")),
+            (
+                0,
+                Some(10.0),
+                Some(0.1),
+                0.0,
+                3,
+                Some("3 requests found no port"),
+            ),
         ] {
-            let because = limit(dropped, &of(latency), &of(lateness));
-            assert_eq!(
-                because.is_some(),
-                limited,
-                "{dropped} {latency:?} {lateness:?}"
-            );
+            let mut summary = finish(recorder(Instant::now()), 0, 0);
+            summary.dropped = dropped;
+            summary.latency_ms = of(latency);
+            summary.lateness_ms = of(lateness);
+            if local > 0 {
+                let errors = Errors {
+                    count: local,
+                    example: String::new(),
+                };
+                summary.errors.insert("local".to_owned(), errors);
+            }
+            let generator = Generator {
+                cpu_share: busy,
+                ..Generator::default()
+            };
+            let because = summary.used(generator).limited_because;
+            match (&because, said) {
+                (None, None) => {}
+                (Some(because), Some(said)) => assert!(because.contains(said), "{because}"),
+                _ => panic!("{dropped} {latency:?} {lateness:?} {busy} {local}: {because:?}"),
+            }
         }
     }
 
     #[test]
     fn the_slowest_recorded_traces_are_kept_slowest_first() {
         let begin = Instant::now();
-        let mut recorder = Recorder::new(begin);
+        let mut recorder = recorder(begin);
         for n in 1..=100_u8 {
             // 37 and 101 have no common factor: every latency from 1 to 100 once, in a mixed order.
             let latency = u64::from(n) * 37 % 101;
@@ -654,12 +814,12 @@ mod tests {
                 let mut outcome =
                     outcome(begin, n * 40, n * 40 + n % 3, n * 40 + 3 + n * 7 % 101, end);
                 outcome.trace = Some(TraceId::from_bytes([(n * 7 % 101) as u8; 16]));
-                outcome.route = format!("/{}", n % 2);
+                outcome.route = (n % 2) as usize;
                 outcome
             })
             .collect();
         let run = |of: &dyn Fn(usize) -> bool, planned: u64, rate: f64| {
-            let mut recorder = Recorder::new(begin);
+            let mut recorder = recorder(begin);
             for (n, outcome) in outcomes.iter().enumerate() {
                 if of(n) {
                     recorder.record(outcome.clone());
@@ -689,6 +849,9 @@ mod tests {
         };
         assert_eq!(slow(&merged), slow(&whole));
         whole.slowest.clone_from(&merged.slowest);
+        // The first ones of all, or the first ones of the first part.
+        assert_eq!(merged.failures.len(), whole.failures.len());
+        whole.failures.clone_from(&merged.failures);
         assert_eq!(merged, whole);
         assert_eq!(Summary::merged([]), None);
     }
@@ -696,11 +859,11 @@ mod tests {
     #[test]
     fn a_generator_that_was_the_limit_stays_so_among_others() {
         let begin = Instant::now();
-        let mut well = Recorder::new(begin);
+        let mut well = recorder(begin);
         for n in 0..1000 {
             well.record(outcome(begin, n * 10, n * 10, n * 10 + 5, answered(200)));
         }
-        let mut late = Recorder::new(begin);
+        let mut late = recorder(begin);
         late.record(outcome(begin, 0, 900, 905, answered(200)));
         let parts = [finish(well, 1000, 0), finish(late, 1, 0)];
         let merged = Summary::merged(parts).expect("two parts");
@@ -709,26 +872,120 @@ mod tests {
     }
 
     #[test]
-    fn routes_are_told_apart_up_to_a_limit() {
+    fn routes_are_told_apart_and_those_without_requests_left_out() {
         let begin = Instant::now();
-        let mut recorder = Recorder::new(begin);
-        for n in 0..300 {
-            let mut outcome = outcome(begin, 0, 0, n, answered(if n < 150 { 200 } else { 500 }));
-            outcome.route = format!("/{}", n % 150);
+        let mut recorder = recorder(begin);
+        for n in 0..3 {
+            recorder.record(outcome(
+                begin,
+                0,
+                0,
+                n,
+                answered(if n < 2 { 200 } else { 500 }),
+            ));
+        }
+        let summary = finish(recorder, 3, 0);
+        assert_eq!(summary.routes.keys().collect::<Vec<_>>(), ["GET /"]);
+        let route = &summary.routes["GET /"];
+        assert_eq!((route.sent, route.errors), (3, 1));
+        assert!(close(route.latency_ms.max, 2.0), "{route:?}");
+    }
+
+    #[test]
+    fn what_a_scenario_expects_is_good_and_nothing_else() {
+        let begin = Instant::now();
+        let mut recorder = recorder(begin);
+        for (status, good) in [(503, true), (200, false), (404, true)] {
+            let end = End::Answered {
+                status: http::StatusCode::from_u16(status).expect("a status"),
+                good,
+            };
+            recorder.record(outcome(begin, 0, 0, 1, end));
+        }
+        let summary = finish(recorder, 3, 0);
+        assert_eq!((summary.received, summary.failed), (2, 1));
+        assert_eq!(summary.routes["GET /"].errors, 1);
+    }
+
+    #[test]
+    fn the_rate_is_that_of_arrivals_and_journeys_are_told() {
+        let begin = Instant::now();
+        let journeys = ["buy".to_owned(), "look".to_owned()];
+        let mut recorder = Recorder::new(begin, &["GET /".to_owned()], &journeys);
+        for n in 0..10 {
+            recorder.journey_begins(0);
+            recorder.record(outcome(begin, n * 10, n * 10, n * 10 + 1, answered(200)));
+            let mut second = outcome(
+                begin,
+                n * 10 + 900,
+                n * 10 + 900,
+                n * 10 + 901,
+                answered(200),
+            );
+            second.arrival = false;
+            recorder.record(second);
+            recorder.journey_ends(0, (n > 6).then(|| format!("reason {}", n % 2)));
+        }
+        recorder.journey_begins(1);
+        recorder.journey_ends(1, None);
+        let paced = Paced {
+            planned: 20,
+            dropped: 0,
+            span: Duration::from_millis(100),
+            wanted_rate: RATE,
+        };
+        let summary = recorder.finish(paced, false);
+        assert_eq!((summary.sent, summary.achieved_rate), (20, 100.0));
+        let buy = &summary.journeys["buy"];
+        assert_eq!((buy.begun, buy.completed), (10, 7));
+        let reasons = BTreeMap::from([("reason 0".to_owned(), 1), ("reason 1".to_owned(), 2)]);
+        assert_eq!(buy.broken_off, reasons);
+        let merged = Summary::merged([summary.clone(), summary]).expect("two parts");
+        let buy = &merged.journeys["buy"];
+        assert_eq!(
+            (buy.begun, buy.completed, buy.broken_off["reason 1"]),
+            (20, 14, 4)
+        );
+    }
+
+    #[test]
+    fn reasons_are_told_apart_up_to_a_limit() {
+        let mut recorder = Recorder::new(Instant::now(), &[], &["buy".to_owned()]);
+        for n in 0..50 {
+            recorder.journey_ends(0, Some(format!("reason {n}")));
+        }
+        let summary = finish(recorder, 0, 0);
+        let reasons = &summary.journeys["buy"].broken_off;
+        assert_eq!((reasons.len(), reasons[OTHER_REASONS]), (REASONS + 1, 30));
+    }
+
+    #[test]
+    fn the_first_failures_with_a_trace_are_listed() {
+        let begin = Instant::now();
+        let mut recorder = recorder(begin);
+        for n in 0..30_u8 {
+            let end = match n % 3 {
+                0 => answered(503),
+                1 => End::Failed(Failure::Connect, "refused".to_owned()),
+                _ => answered(200),
+            };
+            let mut outcome = outcome(begin, 0, 0, 1, end);
+            outcome.trace = Some(TraceId::from_bytes([n + 1; 16]));
             recorder.record(outcome);
         }
-        let summary = finish(recorder, 300, 0);
-        assert_eq!(summary.routes.len(), ROUTES + 1);
-        let first = &summary.routes["GET /0"];
-        assert_eq!((first.sent, first.errors), (2, 1));
-        assert!(close(first.latency_ms.max, 150.0), "{first:?}");
-        assert_eq!(summary.routes[OTHER_ROUTES].sent, 100);
+        let summary = finish(recorder, 30, 0);
+        let listed: Vec<_> = summary
+            .failures
+            .iter()
+            .map(|failure| failure.outcome.as_str())
+            .collect();
+        assert_eq!(listed, ["503", "connect"].repeat(5));
     }
 
     #[test]
     fn falling_behind_lowers_the_achieved_rate() {
         let begin = Instant::now();
-        let mut recorder = Recorder::new(begin);
+        let mut recorder = recorder(begin);
         for n in 0..100 {
             recorder.record(outcome(begin, n * 10, n * 20, n * 20 + 1, answered(200)));
         }

@@ -125,8 +125,6 @@ impl Timeline {
 mod tests {
     use std::time::Instant;
 
-    use reqwest::{Method, StatusCode};
-
     use super::*;
     use crate::outcome::End;
 
@@ -143,10 +141,10 @@ mod tests {
                     intended: begin + due,
                     started: begin + due,
                     ended: begin + due + Duration::from_millis(n),
-                    end: End::Answered(StatusCode::from_u16(status).expect("a status")),
+                    end: End::answered(status),
                     trace: None,
-                    method: Method::GET,
-                    route: "/".to_owned(),
+                    route: 0,
+                    arrival: true,
                 },
             );
         }

@@ -464,15 +464,16 @@ fn custom_flask_exporter(launching: &Launching<'_>) -> Result<Launch, Error> {
     ))
 }
 
-/// Requests a second of the steady traffic: enough to see, little enough to keep a laptop quiet.
-const STEADY_RATE: &str = "10";
+/// Journeys a second of the steady traffic, which are ten requests a second: enough to see, little enough to keep a laptop
+/// quiet.
+const STEADY_RATE: &str = "4";
 
 fn loadgen(launching: &Launching<'_>) -> Result<Launch, Error> {
     let launch = Launch::default()
         .arg("run")
         .arg(launching.url_of("flask-api-1", "http"))
         .arg(launching.url_of("flask-api-2", "http"))
-        .option("--journey", "shop")
+        .option("--scenario", "shop")
         .option("--rate", STEADY_RATE)
         .option("--metrics-listen", launching.address("metrics"));
     Ok(traced(launch, launching))

@@ -1,11 +1,13 @@
-//! The journey through a shop that keeps its orders in memory.
+//! Scenarios against a shop that keeps its orders in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::program::result;
+use crate::program::{Running, output, result, summary};
 use crate::target::{Answer, Seen, Target};
 
 /// Answers like the demo shop; 422 for an order it would not understand.
@@ -55,7 +57,7 @@ fn understood(request: &Seen) -> bool {
         .idempotency_key
         .as_ref()
         .is_some_and(|key| key.len() == 36)
-        && (1..=3).contains(&items.len())
+        && (1..=2).contains(&items.len())
         && items.iter().all(|item| {
             (1..=12).contains(&item["product_id"].as_u64().expect("a number"))
                 && item["quantity"].as_u64() > Some(0)
@@ -75,27 +77,43 @@ fn route(request: &Seen) -> String {
 #[test]
 fn customers_use_every_route_of_both_replicas_and_cancel_orders() {
     let (one, two) = (shop(), shop());
-    // The seed decides the mix, so whether the rare unknown product comes up is no matter of luck.
+    // The seed decides who goes where, so whether the rare dead link comes up is no matter of luck.
     let summary = result(&[
         &one.url,
         &two.url,
-        "--journey",
+        "--scenario",
         "shop",
         "--seed",
         "1",
         "--rate",
-        "500",
+        "400",
         "--for",
-        "2s",
+        "1s",
     ]);
-    assert_eq!((summary.sent, summary.received), (1000, 1000));
-    assert_eq!(
-        (one.seen().len(), two.seen().len()),
-        (500, 500),
-        "replicas take turns"
+    let counts: BTreeMap<_, _> = summary
+        .journeys
+        .iter()
+        .map(|(name, journey)| (name.as_str(), journey.begun))
+        .collect();
+    let of = |name| counts[name];
+    assert_eq!(counts.values().sum::<u64>(), 400);
+    assert!(
+        summary
+            .journeys
+            .values()
+            .all(|journey| journey.completed == journey.begun),
+        "{summary:?}"
     );
-    for replica in [&one, &two] {
-        let routes: BTreeSet<_> = replica.seen().iter().map(route).collect();
+    let requests =
+        2 * of("browse") + 4 * of("order") + 3 * of("cancel") + of("look-up") + of("dead-link");
+    assert_eq!((summary.sent, summary.received), (requests, requests));
+    // Half a thousand requests more or less, of two and a half a journey.
+    assert!((900..1100).contains(&requests), "{counts:?}");
+    assert_eq!(summary.wanted_rate, 400.0, "the pace is that of journeys");
+
+    let seen = [one.seen(), two.seen()];
+    for seen in &seen {
+        let routes: BTreeSet<_> = seen.iter().map(route).collect();
         let expected = [
             "GET /api/orders",
             "GET /api/orders/{id}",
@@ -107,21 +125,15 @@ fn customers_use_every_route_of_both_replicas_and_cancel_orders() {
         assert_eq!(routes, expected.map(str::to_owned).into());
     }
     // Orders were looked up and cancelled where they had been placed, and only once: else there were 404 and 409 ...
-    let unknown = |target: &Target| {
-        target
-            .seen()
-            .iter()
-            .filter(|seen| seen.path.ends_with("/999999"))
-            .count() as u64
-    };
-    assert_eq!(summary.status["4xx"], unknown(&one) + unknown(&two));
-    // ... of which the mix wants a few.
-    assert!((1..50).contains(&summary.status["4xx"]), "{summary:?}");
-    let keys: Vec<_> = [one.seen(), two.seen()]
+    assert_eq!(summary.status["4xx"], of("dead-link"));
+    // ... of which the scenario wants a few.
+    assert!(of("dead-link") > 0);
+    let keys: Vec<_> = seen
         .concat()
         .into_iter()
         .filter_map(|seen| seen.idempotency_key)
         .collect();
+    assert_eq!(keys.len() as u64, of("order") + of("cancel"));
     assert_eq!(
         keys.iter().collect::<BTreeSet<_>>().len(),
         keys.len(),
@@ -134,5 +146,167 @@ fn customers_use_every_route_of_both_replicas_and_cancel_orders() {
             .iter()
             .all(|slow| !slow.request.contains(|c: char| c.is_ascii_digit())),
         "{summary:?}"
+    );
+    assert_eq!(
+        summary.routes["POST /api/orders"].sent,
+        of("order") + of("cancel")
+    );
+}
+
+#[test]
+fn each_built_in_scenario_goes_through() {
+    for (name, journeys, requests) in [("browse", 20, 40), ("order", 20, 60), ("cancel", 20, 60)] {
+        let shop = shop();
+        let summary = result(&[
+            &shop.url,
+            "--scenario",
+            name,
+            "--rate",
+            "100",
+            "--for",
+            "200ms",
+        ]);
+        assert_eq!(
+            (summary.sent, summary.received),
+            (requests, requests),
+            "{name}"
+        );
+        assert_eq!(summary.journeys[name].completed, journeys, "{name}");
+        assert_eq!(summary.status["2xx"], requests, "{name}: {summary:?}");
+    }
+}
+
+fn scenario(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("scenario.yaml");
+    std::fs::write(&file, text).expect("it is writable");
+    (folder, file)
+}
+
+#[test]
+fn variables_are_drawn_taken_and_sent() {
+    let target = Target::start(|_, seen| match seen.path.as_str() {
+        "/shop/start" => Answer::Now(200, r#"{"list": [{"id": "a b/c"}], "n": 7}"#.to_owned()),
+        _ => Answer::Now(201, "no JSON".to_owned()),
+    });
+    let (_folder, file) = scenario(
+        r#"
+        variables:
+          colour: {one_of: [red]}
+          count: {value: 3}
+        phases:
+          - {pace: 100, for: 50ms}
+          - {pace: "steps:0/50ms,100/50ms"}
+        thresholds: ["error_rate <= 0%", "dropped <= 0"]
+        journeys:
+          only:
+            steps:
+              - request: GET /start?c={colour}
+                take: {id: {json: /list/*/id}, n: {json: /n}}
+              - request: PUT /things/{id}
+                expect: [201]
+                headers: {idempotency-key: "{colour}-{n}"}
+                json: {n: "{n}", text: "n is {n}", "braces": "{{}}", count: "{count}"}
+        "#,
+    );
+    let base = format!("{}/shop/", target.url);
+    let file = file.to_str().expect("UTF-8");
+    let output = output(&[&base, "--scenario", file, "--json", "-"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let summary = summary(&output.stdout);
+    assert_eq!((summary.sent, summary.received), (20, 20), "{summary:?}");
+    assert_eq!(summary.thresholds.len(), 2);
+    let routes: Vec<_> = summary.routes.keys().collect();
+    assert_eq!(routes, ["GET /start", "PUT /things/{id}"]);
+    for seen in target.seen() {
+        if seen.method == "GET" {
+            assert_eq!(
+                (seen.path.as_str(), seen.query.as_str()),
+                ("/shop/start", "c=red")
+            );
+            continue;
+        }
+        assert_eq!(seen.path, "/shop/things/a%20b%2Fc");
+        assert_eq!(seen.idempotency_key.as_deref(), Some("red-7"));
+        let body: Value = serde_json::from_slice(&seen.body).expect("JSON");
+        assert_eq!(
+            body,
+            json!({"n": 7, "text": "n is 7", "braces": "{}", "count": 3})
+        );
+    }
+}
+
+#[test]
+fn a_journey_that_cannot_go_on_says_why() {
+    let target = Target::start(|n, seen| match seen.path.as_str() {
+        "/a" => Answer::Now(if n < 5 { 200 } else { 500 }, "{}".to_owned()),
+        _ => Answer::status(404),
+    });
+    let (_folder, file) = scenario(
+        r"
+        journeys:
+          refused: {steps: [{request: GET /a}, {request: GET /b, expect: [200]}, {request: GET /c}]}
+        ",
+    );
+    let file = file.to_str().expect("UTF-8");
+    let summary = result(&[
+        &target.url,
+        "--scenario",
+        file,
+        "--rate",
+        "100",
+        "--for",
+        "100ms",
+    ]);
+    let journey = &summary.journeys["refused"];
+    assert_eq!((journey.begun, journey.completed), (10, 0));
+    let total: u64 = journey.broken_off.values().sum();
+    assert_eq!(total, 10, "{journey:?}");
+    let unexpected = journey.broken_off["GET /b answered 404"];
+    assert_eq!(journey.broken_off["GET /a answered 500"], 10 - unexpected);
+    // Nobody came as far as the last step, and what was not expected has failed.
+    assert_eq!((summary.sent, summary.failed), (10 + unexpected, 10));
+
+    let (_folder, file) = scenario(
+        r"
+        journeys:
+          looking: {steps: [{request: GET /c, take: {id: {json: /id}}}, {request: 'GET /{id}'}]}
+        ",
+    );
+    let file = file.to_str().expect("UTF-8");
+    let summary = result(&[
+        &target.url,
+        "--scenario",
+        file,
+        "--rate",
+        "100",
+        "--for",
+        "100ms",
+    ]);
+    let reasons: Vec<_> = summary.journeys["looking"].broken_off.keys().collect();
+    assert_eq!(reasons, ["id: no /id in the answer of GET /c"]);
+    assert_eq!((summary.sent, summary.received), (10, 10));
+}
+
+#[test]
+fn a_stop_ends_journeys_while_customers_think() {
+    let target = Target::start(|_, _| Answer::status(200));
+    let (_folder, file) = scenario(
+        r"
+        journeys:
+          slow: {steps: [{request: GET /a}, {request: GET /b, think: 1h}]}
+        ",
+    );
+    let file = file.to_str().expect("UTF-8");
+    let running = Running::start(&[&target.url, "--scenario", file, "--rate", "100"]);
+    target.wait_for(5);
+    running.signal(Signal::SIGINT);
+    let summary = running.result();
+    assert!(summary.interrupted && summary.received >= 5, "{summary:?}");
+    assert_eq!(summary.received, summary.sent);
+    let journey = &summary.journeys["slow"];
+    assert_eq!(
+        journey.broken_off,
+        BTreeMap::from([("stopped".to_owned(), journey.begun)])
     );
 }

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Parser as _;
+use loadgen::cli::{Args, Command};
 use loadgen::engine::{Plan, drive};
 use loadgen::metrics::Metrics;
-use loadgen::pacing::Schedule;
 use loadgen::summary::Summary;
-use loadgen::traffic::Traffic;
 use tokio::sync::{Notify, mpsc};
 
 use crate::program::result;
@@ -19,23 +19,33 @@ const HALF_A_STALL_MS: Option<f64> = Some(500.0);
 
 /// 100 requests a second for twice the length of the stall.
 fn plan(target: &Target) -> Plan {
-    Plan {
-        schedule: Schedule::constant("100".parse().expect("a rate"), Some(STALL * 2)),
-        traffic: Traffic::Urls(vec![target.url.parse().expect("a URL")]),
-        timeout: Duration::from_secs(60),
-        max_in_flight: 1000,
-        trace_ratio: 0.0,
-        seed: 1,
+    let length = format!("{}s", (STALL * 2).as_secs());
+    let args = [
+        "loadgen",
+        "run",
+        &target.url,
+        "--rate",
+        "100",
+        "--for",
+        &length,
+        "--timeout",
+        "60s",
+        "--trace-ratio",
+        "0",
+    ];
+    match Args::parse_from(args).command {
+        Command::Run(args) => args.plan().expect("a good plan").0,
+        other => panic!("{other:?}"),
     }
 }
 
 async fn run(plan: Plan) -> Summary {
     let (_stop, stops) = mpsc::unbounded_channel();
     let metrics = Arc::new(Metrics::new(plan.schedule.rate_at(Duration::ZERO)));
-    drive(plan, metrics, stops).await.expect("a client")
+    drive(plan, metrics, stops).await.expect("a timer")
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_stall_of_the_server_is_felt_by_everyone_who_came_meanwhile() {
     let end_of_stall = Mutex::new(None);
     let target = Target::start(move |n, _| {
@@ -52,7 +62,7 @@ async fn a_stall_of_the_server_is_felt_by_everyone_who_came_meanwhile() {
     assert!(summary.latency_ms.p90 >= HALF_A_STALL_MS, "{summary:?}");
 }
 
-#[tokio::test(flavor = "current_thread")]
+#[tokio::test]
 async fn a_stall_of_the_generator_is_latency_but_not_service_time() {
     let reached = Arc::new(Notify::new());
     let target = Target::start({
@@ -64,7 +74,7 @@ async fn a_stall_of_the_generator_is_latency_but_not_service_time() {
             Answer::status(200)
         }
     });
-    // Requests are sent from this very thread, so they have to wait; the schedule is kept on another.
+    // The schedule is kept, and requests are sent, on this very thread, so all of them have to wait.
     tokio::spawn(async move {
         reached.notified().await;
         // Holding up this thread is the point.
@@ -114,7 +124,7 @@ fn shards_send_the_requests_of_one_plan() {
         let target = Target::start(|_, _| Answer::status(404));
         result(&[
             &target.url,
-            "--journey",
+            "--scenario",
             "shop",
             "--pace",
             "poisson:400",

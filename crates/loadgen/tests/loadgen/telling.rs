@@ -141,10 +141,10 @@ fn spans_go_where_the_environment_says_and_the_servers_continue_them() {
     let shop = Target::start(|_, _| Answer::status(200));
     let output = command(&[
         &shop.url,
-        "--journey",
-        "shop",
+        "--scenario",
+        "browse",
         "--rate",
-        "100",
+        "50",
         "--for",
         "200ms",
     ])

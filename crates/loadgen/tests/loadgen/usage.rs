@@ -42,12 +42,18 @@ fn wrong_usage_ends_with_2_and_advice_and_sends_nothing() {
             &[url, "--rate", "1", "--trace-ratio", "2"],
             "from 0 (no request) to 1",
         ),
-        (&[url, "--rate", "1", "--journey", "space"], "shop"),
         (
-            &[&with_query, "--rate", "1", "--journey", "shop"],
+            &[url, "--rate", "1", "--scenario", "space"],
+            "one of shop, browse, order, cancel",
+        ),
+        (
+            &[&with_query, "--rate", "1", "--scenario", "shop"],
             "leave it out",
         ),
-        (&["https://127.0.0.1", "--rate", "1"], "plain http only"),
+        (
+            &["ftp://127.0.0.1", "--rate", "1"],
+            "neither http nor https",
+        ),
         (
             &[url, "--rate", "1", "--json", "no/such/folder/result.json"],
             "a folder that exists",
@@ -81,8 +87,17 @@ fn every_flag_is_also_an_environment_variable() {
             ("LOADGEN_FOR", "100ms"),
             ("LOADGEN_JSON", "-"),
             ("LOADGEN_TIMEOUT", "5s"),
-            ("LOADGEN_MAX_IN_FLIGHT", "7"),
-            ("LOADGEN_JOURNEY", "shop"),
+            ("LOADGEN_MAX_IN_FLIGHT", "70"),
+            ("LOADGEN_SCENARIO", "browse"),
+            ("LOADGEN_CONNECT_TIMEOUT", "5s"),
+            ("LOADGEN_HTTP", "1.1"),
+            ("LOADGEN_CONNECTIONS", "3"),
+            ("LOADGEN_HEADERS", "idempotency-key: one\ntraceparent: two"),
+            (
+                "LOADGEN_RESOLVE",
+                "shop.example:80:127.0.0.1 shop.example:81:127.0.0.1",
+            ),
+            ("LOADGEN_DNS", "connection"),
             ("LOADGEN_SEED", "1"),
             ("LOADGEN_SHARD", "0/1"),
             ("LOADGEN_TRACE_RATIO", "0"),
@@ -94,12 +109,14 @@ fn every_flag_is_also_an_environment_variable() {
         .output()
         .expect("the program runs");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert_eq!(summary(&output.stdout).sent, 10);
+    assert_eq!(summary(&output.stdout).sent, 20);
     assert!(String::from_utf8_lossy(&output.stderr).contains("metrics on http://"));
     let seen = target.seen();
     assert!(
         seen.iter()
-            .all(|seen| seen.traceparent.is_none() && seen.path.contains("/api/")),
+            .all(|seen| seen.traceparent.as_deref() == Some("two")
+                && seen.idempotency_key.as_deref() == Some("one")
+                && seen.path.contains("/api/")),
         "{seen:?}"
     );
 }
