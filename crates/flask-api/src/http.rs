@@ -158,15 +158,14 @@ impl ListQuery {
         if self.status.is_empty() {
             return Ok(None);
         }
-        let status = OrderStatus::ALL
-            .into_iter()
-            .find(|status| status.as_str() == self.status);
-        status.map(Some).ok_or_else(|| {
-            invalid_parameter(
-                "status",
-                "has to be pending, paid, failed or cancelled".to_owned(),
-            )
-        })
+        OrderStatus::from_name(&self.status)
+            .map(Some)
+            .ok_or_else(|| {
+                invalid_parameter(
+                    "status",
+                    "has to be pending, paid, failed or cancelled".to_owned(),
+                )
+            })
     }
 
     fn page(&self, kind: Cursor) -> Result<PageRequest, Problem> {
@@ -311,6 +310,7 @@ fn payment_unavailable(order_id: i64) -> Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        let fault = error.fault().unwrap_or("store".into());
         match error {
             StoreError::UnknownOrder => not_found("there is no such order".to_owned()),
             StoreError::NotCancellable(status) => Self::new(StatusCode::CONFLICT)
@@ -325,12 +325,17 @@ impl From<StoreError> for Problem {
                 .detail(error.to_string()),
             StoreError::Busy(_) => {
                 try_again("busy", "too many orders at once; try again in a moment")
-                    .cause("busy", error)
+                    .cause(fault, error)
             }
+            StoreError::Unavailable(_) => try_again(
+                "database-unavailable",
+                "the shop cannot reach its database; try again in a moment",
+            )
+            .cause(fault, error),
             // The first two are for `not_placed`, which knows the request.
             StoreError::UnknownProducts(_)
             | StoreError::OutOfStock(_)
-            | StoreError::Database(_) => Self::internal(error.fault().unwrap_or("store"), error),
+            | StoreError::Database(_) => Self::internal(fault, error),
         }
     }
 }

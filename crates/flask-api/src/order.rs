@@ -26,9 +26,8 @@ pub struct Product {
 ///
 /// `pending -> paid | failed | cancelled`, `paid -> cancelled`; a `failed` order whose payment
 /// could not be asked for goes back to `pending` when its customer retries it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[sqlx(rename_all = "lowercase")]
 pub enum OrderStatus {
     /// Stock is reserved, payment is being asked for.
     Pending,
@@ -53,12 +52,16 @@ impl OrderStatus {
             Self::Cancelled => "cancelled",
         }
     }
+
+    /// The status of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
 }
 
 /// Why an order failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[sqlx(rename_all = "snake_case")]
 pub enum Failure {
     /// The payment service said no: final.
     PaymentDeclined,
@@ -73,6 +76,13 @@ impl Failure {
             Self::PaymentDeclined => "payment_declined",
             Self::PaymentUnavailable => "payment_unavailable",
         }
+    }
+
+    /// The failure of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::PaymentDeclined, Self::PaymentUnavailable]
+            .into_iter()
+            .find(|failure| failure.as_str() == name)
     }
 }
 

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use flask_api::order::{Cart, OrderRequest, OrderStatus};
 use flask_api::payments::Payments;
-use flask_api::sqlite::SqliteStore;
-use flask_api::store::Store;
 use prometheus::Registry;
 use reqwest::Method;
 use serde_json::{Value, json};
 use wiremock::MockServer;
 
+use crate::fixture::Fixture;
 use crate::harness::{
     Answer, STOCK, Shop, answer, approved, approved_later, broken, declined, eventually, one,
 };
@@ -215,9 +214,8 @@ async fn without_anybody_at_the_address_of_payments_an_order_fails() {
 
 #[tokio::test]
 async fn an_order_is_settled_though_nobody_waits_for_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", directory.path().join("shop.db").display());
-    let store = Arc::new(SqliteStore::open(&url).await.unwrap());
+    let fixture = Fixture::sqlite();
+    let store = fixture.store().await;
     let bank = MockServer::start().await;
     let (approved_later, decide) = approved_later();
     answer(&bank, approved_later).await;
