@@ -1,6 +1,7 @@
 //! The API over HTTP: what comes in is checked here, what goes out is worded here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
@@ -17,9 +18,6 @@ const MAX_LIMIT: u32 = 100;
 
 /// Characters of an idempotency key; a UUID has 36.
 const MAX_KEY_LENGTH: usize = 255;
-
-/// Seconds until a retry may succeed.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -258,10 +256,16 @@ fn not_found(detail: String) -> Problem {
 }
 
 fn try_again(kind: &'static str, detail: &str) -> Problem {
+    try_again_in(Duration::ZERO, kind, detail)
+}
+
+/// In whole seconds, at least one.
+fn try_again_in(time: Duration, kind: &'static str, detail: &str) -> Problem {
+    let seconds = time.as_secs_f64().ceil().max(1.0) as u64;
     Problem::new(StatusCode::SERVICE_UNAVAILABLE)
         .kind(kind)
         .detail(detail)
-        .header(header::RETRY_AFTER, RETRY_AFTER)
+        .header(header::RETRY_AFTER, HeaderValue::from(seconds))
 }
 
 /// Words a refusal in terms of the fields of the request it refuses.
@@ -293,14 +297,16 @@ fn not_placed(error: PlaceError, request: &OrderRequest) -> Problem {
         }
         PlaceError::Store(error) => error.into(),
         PlaceError::PaymentUnavailable { order_id, source } => {
-            payment_unavailable(order_id).cause(source.kind().to_owned(), source)
+            payment_unavailable(order_id, source.retry_after())
+                .cause(source.kind().to_owned(), source)
         }
-        PlaceError::FailedMeanwhile { order_id } => payment_unavailable(order_id),
+        PlaceError::FailedMeanwhile { order_id } => payment_unavailable(order_id, None),
     }
 }
 
-fn payment_unavailable(order_id: i64) -> Problem {
-    try_again(
+fn payment_unavailable(order_id: i64, retry_after: Option<Duration>) -> Problem {
+    try_again_in(
+        retry_after.unwrap_or_default(),
         "payment-unavailable",
         "the payment service gave no answer; nothing is reserved, \
          and a retry with the same Idempotency-Key tries to pay for the same order again",

@@ -29,7 +29,8 @@ use service::{
 use telemetry::{LogOutput, Telemetry};
 
 use crate::database::{Database, OpenError, UrlError};
-use crate::payments::{ClientError, Payments};
+use crate::payments::breaker::Limits;
+use crate::payments::{ClientError, Payments, Policy};
 use crate::shop::Shop;
 use crate::store::StoreError;
 
@@ -60,8 +61,9 @@ Examples:
   curl -s 127.0.0.1:5000/api/products
   curl -s 127.0.0.1:5000/api/orders --json '{\"items\": [{\"product_id\": 1, \"quantity\": 2}]}'
 
-Ready (/readyz) means that the database answers; while it does not, requests get 503 at once. With payments down the shop stays ready: products
-and orders can be read and cancelled, and placing an order answers 503 until payments is back."
+Ready (/readyz) means that the database answers; while it does not, requests get 503 at once. With payments failing the shop is
+degraded (/readyz says so) but ready: products and orders can be read and cancelled, and placing an
+order answers 503 until payments is back."
 )]
 pub struct Args {
     /// What every service of the lab understands.
@@ -98,9 +100,46 @@ pub struct Args {
     )]
     pub payments_url: String,
 
-    /// How long to wait for the payment service before an order fails
+    /// How long to wait for the payment service, retries included, before an order fails
     #[arg(long, value_name = "TIME", env = "PAYMENTS_TIMEOUT", default_value = "2s", value_parser = service::parse_duration)]
     pub payments_timeout: Duration,
+
+    /// How long one request to the payment service may take of that
+    #[arg(long, value_name = "TIME", env = "PAYMENTS_ATTEMPT_TIMEOUT", default_value = "1s", value_parser = service::parse_duration)]
+    pub payments_attempt_timeout: Duration,
+
+    /// How often to ask the payment service again after a failure that may pass
+    #[arg(long, value_name = "N", env = "PAYMENTS_RETRIES", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=10))]
+    pub payments_retries: u32,
+
+    /// Failures in a row after which the payment service is left alone for a while
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PAYMENTS_BREAKER_FAILURES",
+        default_value_t = 5
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub payments_breaker_failures: u32,
+
+    /// How long it is left alone before one order may try
+    #[arg(long, value_name = "TIME", env = "PAYMENTS_BREAKER_PAUSE", default_value = "5s", value_parser = service::parse_duration)]
+    pub payments_breaker_pause: Duration,
+}
+
+impl Args {
+    fn payments_policy(&self) -> Policy {
+        Policy {
+            timeout: self.payments_timeout,
+            attempt_timeout: self.payments_attempt_timeout,
+            retries: self.payments_retries,
+            breaker: Limits {
+                failures: self.payments_breaker_failures,
+                pause: self.payments_breaker_pause,
+            },
+        }
+    }
 }
 
 /// Names and defaults of the flags that all services share.
@@ -167,12 +206,14 @@ impl App {
             http::ROUTES,
             &[Fault::Dependency, Fault::DatabaseLock],
         )?;
-        let payments = Payments::new(&args.payments_url, args.payments_timeout, &registry)
+        let readiness = Readiness::new();
+        let payments = Payments::new(&args.payments_url, args.payments_policy(), &registry)
             .map_err(|error| match error {
                 ClientError::Url => service::Error::Usage(error.to_string()).into(),
                 error => anyhow::Error::from(error),
             })?
-            .with_faults(faults.clone());
+            .with_faults(faults.clone())
+            .reporting_to(readiness.wish("payments"));
         let database: Database = args
             .database_url
             .parse()
@@ -189,7 +230,6 @@ impl App {
         let shop = Arc::new(Shop::new(store, payments));
 
         let red = Red::new(&registry, "flask", VERSION, http::ROUTES)?;
-        let readiness = Readiness::new();
         let database_reachable = readiness.condition("database");
         database_reachable.set(true);
         let mut service = Service::new(args.server.config(), registry, red)

@@ -14,5 +14,6 @@ mod model;
 mod placing;
 mod postgres;
 mod program;
+mod resilience;
 mod store;
 mod tracing_spans;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flask_api::order::{Cart, OrderRequest, OrderStatus};
-use flask_api::payments::Payments;
+use flask_api::payments::breaker::Limits;
+use flask_api::payments::{Payments, Policy};
 use prometheus::Registry;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -219,7 +220,16 @@ async fn an_order_is_settled_though_nobody_waits_for_it() {
     let bank = MockServer::start().await;
     let (approved_later, decide) = approved_later();
     answer(&bank, approved_later).await;
-    let payments = Payments::new(&bank.uri(), Duration::from_secs(60), &Registry::new()).unwrap();
+    let policy = Policy {
+        timeout: Duration::from_secs(60),
+        attempt_timeout: Duration::from_secs(60),
+        retries: 0,
+        breaker: Limits {
+            failures: 1,
+            pause: Duration::ZERO,
+        },
+    };
+    let payments = Payments::new(&bank.uri(), policy, &Registry::new()).unwrap();
     let shop = Arc::new(flask_api::shop::Shop::new(store.clone(), payments));
     let status = async || Some(store.order(1).await.unwrap()?.status);
 
