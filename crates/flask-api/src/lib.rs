@@ -58,7 +58,7 @@ Examples:
       a second replica on the same database
   flask-api --database-url postgres://shop@db.internal/shop
       orders on PostgreSQL; it creates its tables in the database, which has to exist
-  curl -s 127.0.0.1:5000/api/products
+  curl -s 127.0.0.1:5000/api/products       the API is described at /openapi.json and /docs/
   curl -s 127.0.0.1:5000/api/orders --json '{\"items\": [{\"product_id\": 1, \"quantity\": 2}]}'
 
 Ready (/readyz) means that the database answers; while it does not, requests get 503 at once. With payments failing the shop is
@@ -233,6 +233,7 @@ impl App {
         let database_reachable = readiness.condition("database");
         database_reachable.set(true);
         let mut service = Service::new(args.server.config(), registry, red)
+            .documentation(http::openapi::pages)
             .readiness(readiness)
             .faults(faults.clone());
         if let Some(telemetry) = telemetry {

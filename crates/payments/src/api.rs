@@ -9,8 +9,8 @@ use actix_web::{
 };
 use garde::Validate;
 use serde::Deserialize;
-use serde_json::json;
-use service::{Problem, Route};
+use serde_json::value::RawValue;
+use service::{FieldError, Problem, Route};
 
 use crate::behaviour::{Fate, Switch};
 use crate::ledger::{Entry, Ledger};
@@ -60,12 +60,13 @@ pub(crate) fn register(routes: &mut web::ServiceConfig, cashier: web::Data<Cashi
 
 async fn pay(
     cashier: web::Data<Cashier>,
-    request: web::Json<PaymentRequest>,
+    body: web::Json<Box<RawValue>>,
 ) -> Result<HttpResponse, Problem> {
+    let request: PaymentRequest = service::read_json(&body)?;
     request.validate().map_err(|report| {
         let errors = report
             .iter()
-            .map(|(path, error)| json!({"field": path.to_string(), "message": error.to_string()}));
+            .map(|(path, error)| FieldError::body(&path.to_string(), error.to_string()));
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
             .kind("invalid-payment")
             .detail(report.to_string().trim_end())
@@ -78,7 +79,7 @@ async fn pay(
     let PaymentRequest {
         order_id,
         amount_cents,
-    } = *request;
+    } = request;
     let declined = |detail: String| {
         Problem::new(StatusCode::PAYMENT_REQUIRED)
             .kind("payment-declined")

@@ -11,6 +11,7 @@ mod idempotency;
 mod listing;
 mod metrics;
 mod model;
+mod openapi;
 mod placing;
 mod postgres;
 mod program;

@@ -110,18 +110,46 @@ async fn what_is_no_order_at_all_is_a_problem() {
             .body(body);
         Answer::of(request.send().await.unwrap()).await
     };
-    for body in [
-        "",
-        "{",
-        "[]",
-        r#"{"items": 1}"#,
-        r#"{"items": [{"product_id": "1", "quantity": 1}]}"#,
-        r#"{"items": [{"product_id": 1, "quantity": 99999999999999999999}]}"#,
-        r#"{"items": [{"product_id": 1, "quantity": 1, "price_cents": 0}]}"#,
-    ] {
+    for body in ["", "{", r#"{"items": [}"#, "\u{feff}{}"] {
         send("application/json", body.into())
             .await
             .assert_problem(400, "about:blank");
+    }
+    for (body, field, pointer) in [
+        ("[]", "", "#"),
+        ("{}", "", "#"),
+        (r#"{"items": 1}"#, "items", "#/items"),
+        (r#"{"items": [{"product_id": 1}]}"#, "items[0]", "#/items/0"),
+        (
+            r#"{"items": [{"product_id": 1, "quantity": 1}, {"product_id": "1", "quantity": 1}]}"#,
+            "items[1].product_id",
+            "#/items/1/product_id",
+        ),
+        (
+            r#"{"items": [{"product_id": 1, "quantity": 99999999999999999999}]}"#,
+            "items[0].quantity",
+            "#/items/0/quantity",
+        ),
+        (
+            r#"{"items": [{"product_id": 1, "quantity": 1.5}]}"#,
+            "items[0].quantity",
+            "#/items/0/quantity",
+        ),
+        (
+            r#"{"items": [{"product_id": 1, "quantity": 1, "price/cents": 0}]}"#,
+            "items[0].price/cents",
+            "#/items/0/price~1cents",
+        ),
+    ] {
+        let refused = send("application/json", body.into()).await;
+        refused.assert_problem(400, "/problems/invalid-body");
+        assert_eq!(refused.fields(), [field], "{body}");
+        assert_eq!(refused.body["errors"][0]["pointer"], pointer, "{body}");
+        let message = refused.body["errors"][0]["message"].as_str().unwrap();
+        assert!(
+            !message.is_empty() && !message.contains("line"),
+            "{message}"
+        );
     }
     send("text/plain", one(1, 1).to_string().into())
         .await
@@ -143,7 +171,7 @@ async fn more_than_there_is_cannot_be_ordered() {
     refused.assert_problem(409, "/problems/out-of-stock");
     assert_eq!(
         refused.body["errors"],
-        json!([{"field": "items[1].quantity", "message": "5 left"}])
+        json!([{"field": "items[1].quantity", "pointer": "#/items/1/quantity", "message": "5 left"}])
     );
     assert_eq!(
         shop.stock(1).await,
