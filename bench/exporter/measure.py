@@ -33,7 +33,7 @@ def make_shop(path, products, orders):
     """The shop's own schema, with this many products and orders."""
     shop = sqlite3.connect(path)
     shop.execute("PRAGMA journal_mode = WAL")
-    for migration in sorted(glob.glob("crates/flask-api/migrations/*.sql")):
+    for migration in sorted(glob.glob("crates/flask-api/migrations/sqlite/*.sql")):
         with open(migration, encoding="utf-8") as file:
             shop.executescript(file.read())
     shop.execute("DELETE FROM products")

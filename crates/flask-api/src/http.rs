@@ -1,25 +1,29 @@
-//! The API over HTTP: what comes in is checked here, what goes out is worded here.
+//! The API over HTTP: what comes in is checked here, what goes out is worded here. What is said of it
+//! at each handler is its description in `/openapi.json`.
+
+pub mod openapi;
+mod query;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::{Deserialize, Serialize};
-use service::{Problem, Route};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use service::{FieldError, Problem, Route};
+use utoipa::ToSchema;
 
-use crate::order::{Cart, FieldError, Order, OrderRequest, OrderStatus, Product};
+pub use self::query::{Cursor, read_orders_query, read_products_query};
+
+use self::openapi::{PROBLEM, ProblemDetails};
+use crate::order::{Cart, Order, OrderRequest, OrderStatus, Product};
 use crate::shop::{PlaceError, PlacedOrder, Shop};
-use crate::store::{Page, PageRequest, StoreError};
-
-const DEFAULT_LIMIT: u32 = 20;
-const MAX_LIMIT: u32 = 100;
+use crate::store::{Page, StoreError};
 
 /// Characters of an idempotency key; a UUID has 36.
 const MAX_KEY_LENGTH: usize = 255;
-
-/// Seconds until a retry may succeed.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -49,8 +53,8 @@ pub fn routes(shop: Arc<Shop>) -> impl Fn(&mut web::ServiceConfig) + Send + Sync
         pages
             .app_data(shop.clone())
             .app_data(web::PathConfig::default().error_handler(|_, _| {
-                invalid_parameter("id", format!("has to be a whole number up to {}", i64::MAX))
-                    .into()
+                let reason = format!("has to be a whole number up to {}", i64::MAX);
+                invalid_parameters(vec![FieldError::parameter("id", reason)]).into()
             }))
             .service(web::resource("/api/products").get(list_products))
             .service(web::resource("/api/products/{id}").get(product))
@@ -64,17 +68,47 @@ pub fn routes(shop: Arc<Shop>) -> impl Fn(&mut web::ServiceConfig) + Send + Sync
     }
 }
 
+/// Products, in ascending order of id.
+#[utoipa::path(
+    get,
+    path = "/api/products",
+    tag = "products",
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items of a page, 20 when absent"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of products", body = List<Product>),
+        (status = 400, description = "A parameter is not valid; `errors` names it", body = ProblemDetails, content_type = PROBLEM),
+        (status = 500, description = "The shop failed", body = ProblemDetails, content_type = PROBLEM),
+        (status = 503, description = "The database is busy or away; try again after `Retry-After` seconds", body = ProblemDetails, content_type = PROBLEM),
+    ),
+)]
 async fn list_products(
     shop: web::Data<Shop>,
-    query: web::Query<ListQuery>,
+    request: HttpRequest,
 ) -> Result<web::Json<List<Product>>, Problem> {
-    let page = query.page(Cursor::Product)?;
+    let page = read_products_query(request.query_string()).map_err(invalid_parameters)?;
     Ok(List::json(
         shop.store().products(page).await?,
         Cursor::Product,
     ))
 }
 
+/// One product.
+#[utoipa::path(
+    get,
+    path = "/api/products/{id}",
+    tag = "products",
+    params(("id" = i64, Path, description = "Which product")),
+    responses(
+        (status = 200, description = "The product", body = Product),
+        (status = 400, description = "The id is no whole number of 64 bits", body = ProblemDetails, content_type = PROBLEM),
+        (status = 404, description = "There is no such product", body = ProblemDetails, content_type = PROBLEM),
+        (status = 500, description = "The shop failed", body = ProblemDetails, content_type = PROBLEM),
+        (status = 503, description = "The database is busy or away; try again after `Retry-After` seconds", body = ProblemDetails, content_type = PROBLEM),
+    ),
+)]
 async fn product(shop: web::Data<Shop>, id: web::Path<i64>) -> Result<web::Json<Product>, Problem> {
     let product = shop.store().product(*id).await?;
     product
@@ -82,17 +116,48 @@ async fn product(shop: web::Data<Shop>, id: web::Path<i64>) -> Result<web::Json<
         .ok_or_else(|| not_found(format!("there is no product {id}")))
 }
 
+/// Orders, newest first.
+#[utoipa::path(
+    get,
+    path = "/api/orders",
+    tag = "orders",
+    params(
+        ("status" = Option<OrderStatus>, Query, description = "Only orders that stand there"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items of a page, 20 when absent"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of orders", body = List<Order>),
+        (status = 400, description = "A parameter is not valid; `errors` names it", body = ProblemDetails, content_type = PROBLEM),
+        (status = 500, description = "The shop failed", body = ProblemDetails, content_type = PROBLEM),
+        (status = 503, description = "The database is busy or away; try again after `Retry-After` seconds", body = ProblemDetails, content_type = PROBLEM),
+    ),
+)]
 async fn list_orders(
     shop: web::Data<Shop>,
-    query: web::Query<ListQuery>,
+    request: HttpRequest,
 ) -> Result<web::Json<List<Order>>, Problem> {
-    let (status, page) = (query.status()?, query.page(Cursor::Order)?);
+    let (status, page) = read_orders_query(request.query_string()).map_err(invalid_parameters)?;
     Ok(List::json(
         shop.store().orders(status, page).await?,
         Cursor::Order,
     ))
 }
 
+/// One order.
+#[utoipa::path(
+    get,
+    path = "/api/orders/{id}",
+    tag = "orders",
+    params(("id" = i64, Path, description = "Which order")),
+    responses(
+        (status = 200, description = "The order", body = Order),
+        (status = 400, description = "The id is no whole number of 64 bits", body = ProblemDetails, content_type = PROBLEM),
+        (status = 404, description = "There is no such order", body = ProblemDetails, content_type = PROBLEM),
+        (status = 500, description = "The shop failed", body = ProblemDetails, content_type = PROBLEM),
+        (status = 503, description = "The database is busy or away; try again after `Retry-After` seconds", body = ProblemDetails, content_type = PROBLEM),
+    ),
+)]
 async fn order(shop: web::Data<Shop>, id: web::Path<i64>) -> Result<web::Json<Order>, Problem> {
     Ok(web::Json(
         shop.store()
@@ -102,13 +167,40 @@ async fn order(shop: web::Data<Shop>, id: web::Path<i64>) -> Result<web::Json<Or
     ))
 }
 
+/// Place an order: stock is reserved, then payment is asked for.
+///
+/// With an `Idempotency-Key` the request can be sent again whatever became of it: there will be one order.
+#[utoipa::path(
+    post,
+    path = "/api/orders",
+    tag = "orders",
+    params((
+        "Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+        description = "Makes it safe to send this order again; a key belongs to one order for ever",
+    )),
+    request_body = OrderRequest,
+    responses(
+        (status = 201, description = "The order, `paid`, or `failed` when payment was declined", body = Order, headers(
+            ("Location" = String, description = "Where the order is found"),
+            ("Idempotency-Replayed" = Option<String>, description = "`true` when an earlier request with this key placed it"),
+        )),
+        (status = 400, description = "The body is no order, or the key no key; `errors` names the field", body = ProblemDetails, content_type = PROBLEM),
+        (status = 409, description = "There is not enough stock; `errors` names the lines", body = ProblemDetails, content_type = PROBLEM),
+        (status = 413, description = "The body is too large", body = ProblemDetails, content_type = PROBLEM),
+        (status = 415, description = "The body is not application/json", body = ProblemDetails, content_type = PROBLEM),
+        (status = 422, description = "The order is not valid, which `errors` explains, or the key belongs to another order", body = ProblemDetails, content_type = PROBLEM),
+        (status = 500, description = "The shop failed", body = ProblemDetails, content_type = PROBLEM),
+        (status = 503, description = "Payment or database is away; nothing stays reserved; try again after `Retry-After` seconds, with the same key", body = ProblemDetails, content_type = PROBLEM),
+    ),
+)]
 async fn place_order(
     shop: web::Data<Shop>,
     request: HttpRequest,
-    wanted: web::Json<OrderRequest>,
+    body: web::Json<Box<RawValue>>,
 ) -> Result<HttpResponse, Problem> {
     let key = idempotency_key(&request)?;
-    let cart = Cart::try_from(&*wanted).map_err(|errors| invalid_order(&errors))?;
+    let wanted: OrderRequest = service::read_json(&body)?;
+    let cart = Cart::try_from(&wanted).map_err(|errors| invalid_order(&errors))?;
     let shop = shop.into_inner();
     let PlacedOrder { order, replayed } = shop
         .place(cart, key)
@@ -122,6 +214,21 @@ async fn place_order(
     Ok(response.json(order))
 }
 
+/// Call an order off: its stock is on sale again.
+#[utoipa::path(
+    post,
+    path = "/api/orders/{id}/cancel",
+    tag = "orders",
+    params(("id" = i64, Path, description = "Which order")),
+    responses(
+        (status = 200, description = "The order, `cancelled`", body = Order),
+        (status = 400, description = "The id is no whole number of 64 bits", body = ProblemDetails, content_type = PROBLEM),
+        (status = 404, description = "There is no such order", body = ProblemDetails, content_type = PROBLEM),
+        (status = 409, description = "The order is neither pending nor paid", body = ProblemDetails, content_type = PROBLEM),
+        (status = 500, description = "The shop failed", body = ProblemDetails, content_type = PROBLEM),
+        (status = 503, description = "The database is busy or away; try again after `Retry-After` seconds", body = ProblemDetails, content_type = PROBLEM),
+    ),
+)]
 async fn cancel_order(
     shop: web::Data<Shop>,
     id: web::Path<i64>,
@@ -134,92 +241,29 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     let Some(key) = keys.next() else {
         return Ok(None);
     };
+    let is_key = (1..=MAX_KEY_LENGTH).contains(&key.len())
+        && key.as_bytes().iter().all(u8::is_ascii_graphic)
+        && keys.next().is_none();
     match key.to_str() {
-        Ok(key) if (1..=MAX_KEY_LENGTH).contains(&key.len()) && keys.next().is_none() => Ok(Some(key.into())),
-        _ => Err(Problem::new(StatusCode::BAD_REQUEST).kind("invalid-idempotency-key").detail(format!(
-            "Idempotency-Key has to be given once, with 1 to {MAX_KEY_LENGTH} visible ASCII characters"
-        ))),
-    }
-}
-
-/// The parameters of a list. Text, so that an empty one counts as absent and a wrong one is named.
-#[derive(Debug, Deserialize)]
-struct ListQuery {
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
-    limit: String,
-    #[serde(default)]
-    cursor: String,
-}
-
-impl ListQuery {
-    fn status(&self) -> Result<Option<OrderStatus>, Problem> {
-        if self.status.is_empty() {
-            return Ok(None);
+        Ok(key) if is_key => Ok(Some(key.to_owned())),
+        _ => {
+            let reason = format!(
+                "has to be given once, with 1 to {MAX_KEY_LENGTH} visible ASCII characters"
+            );
+            Err(Problem::new(StatusCode::BAD_REQUEST)
+                .kind("invalid-idempotency-key")
+                .detail(format!("Idempotency-Key {reason}"))
+                .with("errors", [FieldError::parameter("Idempotency-Key", reason)]))
         }
-        let status = OrderStatus::ALL
-            .into_iter()
-            .find(|status| status.as_str() == self.status);
-        status.map(Some).ok_or_else(|| {
-            invalid_parameter(
-                "status",
-                "has to be pending, paid, failed or cancelled".to_owned(),
-            )
-        })
-    }
-
-    fn page(&self, kind: Cursor) -> Result<PageRequest, Problem> {
-        let limit = match self.limit.as_str() {
-            "" => DEFAULT_LIMIT,
-            text => text
-                .parse()
-                .ok()
-                .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-                .ok_or_else(|| {
-                    invalid_parameter("limit", format!("has to be a number from 1 to {MAX_LIMIT}"))
-                })?,
-        };
-        let after = match self.cursor.as_str() {
-            "" => None,
-            text => Some(kind.decode(text).ok_or_else(|| {
-                invalid_parameter("cursor", "has to be a next_cursor of this list".to_owned())
-            })?),
-        };
-        Ok(PageRequest { limit, after })
-    }
-}
-
-/// What a cursor continues. It holds the id of the last item seen; that is nobody's business, so
-/// that another order of items can be encoded one day.
-#[derive(Debug, Clone, Copy)]
-enum Cursor {
-    Product,
-    Order,
-}
-
-impl Cursor {
-    fn prefix(self) -> char {
-        match self {
-            Self::Product => 'p',
-            Self::Order => 'o',
-        }
-    }
-
-    fn encode(self, id: i64) -> String {
-        format!("{}{id:016x}", self.prefix())
-    }
-
-    fn decode(self, cursor: &str) -> Option<i64> {
-        let id = i64::from_str_radix(cursor.strip_prefix(self.prefix())?, 16).ok()?;
-        (self.encode(id) == cursor).then_some(id)
     }
 }
 
 /// One page as JSON.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct List<T> {
     items: Vec<T>,
+    /// `cursor` of the next page, if there is one.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
@@ -232,17 +276,15 @@ impl<T> List<T> {
     }
 }
 
-fn invalid_parameter(field: &str, message: String) -> Problem {
+fn invalid_parameters(errors: Vec<FieldError>) -> Problem {
+    let reasons: Vec<String> = errors
+        .iter()
+        .map(|error| format!("{} {}", error.field, error.message))
+        .collect();
     Problem::new(StatusCode::BAD_REQUEST)
         .kind("invalid-parameter")
-        .detail(format!("{field} {message}"))
-        .with(
-            "errors",
-            [FieldError {
-                field: field.to_owned(),
-                message,
-            }],
-        )
+        .detail(reasons.join("; "))
+        .with("errors", errors)
 }
 
 fn invalid_order(errors: &[FieldError]) -> Problem {
@@ -259,10 +301,16 @@ fn not_found(detail: String) -> Problem {
 }
 
 fn try_again(kind: &'static str, detail: &str) -> Problem {
+    try_again_in(Duration::ZERO, kind, detail)
+}
+
+/// In whole seconds, at least one.
+fn try_again_in(time: Duration, kind: &'static str, detail: &str) -> Problem {
+    let seconds = time.as_secs_f64().ceil().max(1.0) as u64;
     Problem::new(StatusCode::SERVICE_UNAVAILABLE)
         .kind(kind)
         .detail(detail)
-        .header(header::RETRY_AFTER, RETRY_AFTER)
+        .header(header::RETRY_AFTER, HeaderValue::from(seconds))
 }
 
 /// Words a refusal in terms of the fields of the request it refuses.
@@ -272,10 +320,7 @@ fn not_placed(error: PlaceError, request: &OrderRequest) -> Problem {
         let lines = request.items.iter().enumerate();
         lines
             .filter_map(|(index, line)| Some((index, wrong(line.product_id)?)))
-            .map(|(index, nth)| FieldError {
-                field: format!("items[{index}].{field}"),
-                message: message(nth),
-            })
+            .map(|(index, nth)| FieldError::body(&format!("items[{index}].{field}"), message(nth)))
             .collect::<Vec<_>>()
     };
     match error {
@@ -294,14 +339,16 @@ fn not_placed(error: PlaceError, request: &OrderRequest) -> Problem {
         }
         PlaceError::Store(error) => error.into(),
         PlaceError::PaymentUnavailable { order_id, source } => {
-            payment_unavailable(order_id).cause(source.kind().to_owned(), source)
+            payment_unavailable(order_id, source.retry_after())
+                .cause(source.kind().to_owned(), source)
         }
-        PlaceError::FailedMeanwhile { order_id } => payment_unavailable(order_id),
+        PlaceError::FailedMeanwhile { order_id } => payment_unavailable(order_id, None),
     }
 }
 
-fn payment_unavailable(order_id: i64) -> Problem {
-    try_again(
+fn payment_unavailable(order_id: i64, retry_after: Option<Duration>) -> Problem {
+    try_again_in(
+        retry_after.unwrap_or_default(),
         "payment-unavailable",
         "the payment service gave no answer; nothing is reserved, \
          and a retry with the same Idempotency-Key tries to pay for the same order again",
@@ -311,6 +358,7 @@ fn payment_unavailable(order_id: i64) -> Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        let fault = error.fault().unwrap_or("store".into());
         match error {
             StoreError::UnknownOrder => not_found("there is no such order".to_owned()),
             StoreError::NotCancellable(status) => Self::new(StatusCode::CONFLICT)
@@ -325,36 +373,17 @@ impl From<StoreError> for Problem {
                 .detail(error.to_string()),
             StoreError::Busy(_) => {
                 try_again("busy", "too many orders at once; try again in a moment")
-                    .cause("busy", error)
+                    .cause(fault, error)
             }
+            StoreError::Unavailable(_) => try_again(
+                "database-unavailable",
+                "the shop cannot reach its database; try again in a moment",
+            )
+            .cause(fault, error),
             // The first two are for `not_placed`, which knows the request.
             StoreError::UnknownProducts(_)
             | StoreError::OutOfStock(_)
-            | StoreError::Database(_) => Self::internal(error.fault().unwrap_or("store"), error),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_read_back_and_nothing_else_is() {
-        for id in [0, 1, 4096, i64::MAX] {
-            assert_eq!(Cursor::Order.decode(&Cursor::Order.encode(id)), Some(id));
-        }
-        let foreign = Cursor::Product.encode(1);
-        for cursor in [
-            "o",
-            "o1",
-            "1",
-            "o-000000000000001",
-            "o+000000000000001",
-            "oé00000000000000",
-            &foreign,
-        ] {
-            assert_eq!(Cursor::Order.decode(cursor), None, "{cursor}");
+            | StoreError::Database(_) => Self::internal(fault, error),
         }
     }
 }

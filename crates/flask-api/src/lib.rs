@@ -1,13 +1,18 @@
 //! The demo service: a shop that takes orders, reserves stock for them and has them paid.
 //!
-//! [`http`] -> [`shop`] -> [`store`] (on SQLite: [`sqlite`]) and [`payments`]. Everything a web
-//! service needs that is not about a shop is in the `service` crate.
+//! [`http`] -> [`shop`] -> [`store`] (on [`sqlite`] or [`postgres`], as the URL says that [`database`]
+//! reads) and [`payments`]. Everything a web service needs that is not about a shop is in the
+//! `service` crate.
 
+pub mod database;
 pub mod http;
 mod lock;
+pub mod operation;
 pub mod order;
 pub mod payments;
 mod pool;
+pub mod postgres;
+mod rows;
 pub mod shop;
 pub mod sqlite;
 pub mod store;
@@ -23,10 +28,11 @@ use service::{
 };
 use telemetry::{LogOutput, Telemetry};
 
-use crate::payments::{ClientError, Payments};
+use crate::database::{Database, OpenError, UrlError};
+use crate::payments::breaker::Limits;
+use crate::payments::{ClientError, Payments, Policy};
 use crate::shop::Shop;
-use crate::sqlite::SqliteStore;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -50,18 +56,22 @@ Examples:
       orders in ./shop.db, API on 127.0.0.1:5000, metrics on 127.0.0.1:5100
   flask-api --listen 127.0.0.1:5001 --admin-listen 127.0.0.1:5101
       a second replica on the same database
-  curl -s 127.0.0.1:5000/api/products
+  flask-api --database-url postgres://shop@db.internal/shop
+      orders on PostgreSQL; it creates its tables in the database, which has to exist
+  curl -s 127.0.0.1:5000/api/products       the API is described at /openapi.json and /docs/
   curl -s 127.0.0.1:5000/api/orders --json '{\"items\": [{\"product_id\": 1, \"quantity\": 2}]}'
 
-Ready (/readyz) means that the database answers. With payments down the shop stays ready: products
-and orders can be read and cancelled, and placing an order answers 503 until payments is back."
+Ready (/readyz) means that the database answers; while it does not, requests get 503 at once. With payments failing the shop is
+degraded (/readyz says so) but ready: products and orders can be read and cancelled, and placing an
+order answers 503 until payments is back."
 )]
 pub struct Args {
     /// What every service of the lab understands.
     #[command(flatten)]
     pub server: ServerArgs<FlaskApi>,
 
-    /// Where orders are kept: sqlite://FILE, created if missing; replicas on one machine share it
+    /// Where orders are kept: sqlite://FILE, created if missing, shared by replicas on one machine; or
+    /// postgres://USER:PASSWORD@HOST/DATABASE, shared by any
     #[arg(
         long,
         value_name = "URL",
@@ -70,6 +80,16 @@ pub struct Args {
         hide_env_values = true
     )]
     pub database_url: String,
+
+    /// Most database connections of this replica (on SQLite: those that read, beside the one that writes)
+    #[arg(
+        long,
+        value_name = "N",
+        env = "DATABASE_CONNECTIONS",
+        default_value_t = 8
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub database_connections: u32,
 
     /// The payment service
     #[arg(
@@ -80,9 +100,46 @@ pub struct Args {
     )]
     pub payments_url: String,
 
-    /// How long to wait for the payment service before an order fails
+    /// How long to wait for the payment service, retries included, before an order fails
     #[arg(long, value_name = "TIME", env = "PAYMENTS_TIMEOUT", default_value = "2s", value_parser = service::parse_duration)]
     pub payments_timeout: Duration,
+
+    /// How long one request to the payment service may take of that
+    #[arg(long, value_name = "TIME", env = "PAYMENTS_ATTEMPT_TIMEOUT", default_value = "1s", value_parser = service::parse_duration)]
+    pub payments_attempt_timeout: Duration,
+
+    /// How often to ask the payment service again after a failure that may pass
+    #[arg(long, value_name = "N", env = "PAYMENTS_RETRIES", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=10))]
+    pub payments_retries: u32,
+
+    /// Failures in a row after which the payment service is left alone for a while
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PAYMENTS_BREAKER_FAILURES",
+        default_value_t = 5
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub payments_breaker_failures: u32,
+
+    /// How long it is left alone before one order may try
+    #[arg(long, value_name = "TIME", env = "PAYMENTS_BREAKER_PAUSE", default_value = "5s", value_parser = service::parse_duration)]
+    pub payments_breaker_pause: Duration,
+}
+
+impl Args {
+    fn payments_policy(&self) -> Policy {
+        Policy {
+            timeout: self.payments_timeout,
+            attempt_timeout: self.payments_attempt_timeout,
+            retries: self.payments_retries,
+            breaker: Limits {
+                failures: self.payments_breaker_failures,
+                pause: self.payments_breaker_pause,
+            },
+        }
+    }
 }
 
 /// Names and defaults of the flags that all services share.
@@ -149,23 +206,34 @@ impl App {
             http::ROUTES,
             &[Fault::Dependency, Fault::DatabaseLock],
         )?;
-        let payments = Payments::new(&args.payments_url, args.payments_timeout, &registry)
+        let readiness = Readiness::new();
+        let payments = Payments::new(&args.payments_url, args.payments_policy(), &registry)
             .map_err(|error| match error {
                 ClientError::Url => service::Error::Usage(error.to_string()).into(),
                 error => anyhow::Error::from(error),
             })?
-            .with_faults(faults.clone());
-        let store = SqliteStore::open(&args.database_url)
-            .await
-            .map_err(|error| service::Error::Usage(error.to_string()))?;
+            .with_faults(faults.clone())
+            .reporting_to(readiness.wish("payments"));
+        let database: Database = args
+            .database_url
+            .parse()
+            .map_err(|error: UrlError| service::Error::Usage(error.to_string()))?;
+        let store =
+            database
+                .open(args.database_connections)
+                .await
+                .map_err(|error| match error {
+                    OpenError::Unreachable { .. } => service::Error::Missing(error.to_string()),
+                    error => service::Error::Usage(error.to_string()),
+                })?;
         store.register(&registry)?;
-        let shop = Arc::new(Shop::new(Arc::new(store), payments));
+        let shop = Arc::new(Shop::new(store, payments));
 
         let red = Red::new(&registry, "flask", VERSION, http::ROUTES)?;
-        let readiness = Readiness::new();
         let database_reachable = readiness.condition("database");
         database_reachable.set(true);
         let mut service = Service::new(args.server.config(), registry, red)
+            .documentation(http::openapi::pages)
             .readiness(readiness)
             .faults(faults.clone());
         if let Some(telemetry) = telemetry {
@@ -178,7 +246,7 @@ impl App {
             shop,
             database_reachable,
             abandoned_after,
-            lock: tokio::spawn(lock::hold_when_told(args.database_url.clone(), faults)),
+            lock: tokio::spawn(lock::hold_when_told(database, faults)),
         })
     }
 
@@ -212,7 +280,10 @@ async fn watch(shop: Arc<Shop>, reachable: Condition) {
     loop {
         ticks.tick().await;
         let answer = shop.store().ping().await;
-        let is_reachable = !matches!(answer, Err(StoreError::Database(_)));
+        let is_reachable = !matches!(
+            answer,
+            Err(StoreError::Database(_) | StoreError::Unavailable(_))
+        );
         reachable.set(is_reachable);
         match answer {
             Err(error) if was_reachable && !is_reachable => {

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use garde::Validate;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use service::FieldError;
+use utoipa::ToSchema;
 
 /// Most units of one product in one order.
 pub const MAX_QUANTITY: i64 = 1_000;
 
 /// Something to sell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow, ToSchema)]
 pub struct Product {
     /// Identifies the product.
     pub id: i64,
@@ -26,9 +28,8 @@ pub struct Product {
 ///
 /// `pending -> paid | failed | cancelled`, `paid -> cancelled`; a `failed` order whose payment
 /// could not be asked for goes back to `pending` when its customer retries it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[sqlx(rename_all = "lowercase")]
 pub enum OrderStatus {
     /// Stock is reserved, payment is being asked for.
     Pending,
@@ -53,12 +54,16 @@ impl OrderStatus {
             Self::Cancelled => "cancelled",
         }
     }
+
+    /// The status of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
 }
 
 /// Why an order failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[sqlx(rename_all = "snake_case")]
 pub enum Failure {
     /// The payment service said no: final.
     PaymentDeclined,
@@ -74,16 +79,24 @@ impl Failure {
             Self::PaymentUnavailable => "payment_unavailable",
         }
     }
+
+    /// The failure of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::PaymentDeclined, Self::PaymentUnavailable]
+            .into_iter()
+            .find(|failure| failure.as_str() == name)
+    }
 }
 
 /// An order as placed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Order {
     /// Identifies the order; a later order has a higher one.
     pub id: i64,
     /// Where it stands.
     pub status: OrderStatus,
     /// Why it failed, if it did.
+    #[schema(required)]
     pub failure: Option<Failure>,
     /// Sum of all items, in cents.
     pub total_cents: i64,
@@ -111,7 +124,7 @@ impl Order {
 }
 
 /// One product of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OrderItem {
     /// Which product.
     pub product_id: i64,
@@ -122,16 +135,17 @@ pub struct OrderItem {
 }
 
 /// What a customer sends to place an order.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderRequest {
     /// 1 to 50 lines. Lines of the same product count as one.
     #[garde(length(min = 1, max = 50), dive)]
+    #[schema(min_items = 1, max_items = 50)]
     pub items: Vec<OrderLine>,
 }
 
 /// One line of an [`OrderRequest`].
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderLine {
     /// Which product.
@@ -139,16 +153,8 @@ pub struct OrderLine {
     pub product_id: i64,
     /// 1 to 1000 units, also when several lines of the product are added up.
     #[garde(range(min = 1, max = MAX_QUANTITY))]
+    #[schema(minimum = 1, maximum = 1000)]
     pub quantity: i64,
-}
-
-/// A field of a request that cannot be accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FieldError {
-    /// Path of the field, for example `items[0].quantity`.
-    pub field: String,
-    /// What is wrong with it.
-    pub message: String,
 }
 
 /// A valid order request: each product once, in ascending order, quantities within bounds.
@@ -173,10 +179,7 @@ impl TryFrom<&OrderRequest> for Cart {
         request.validate().map_err(|report| {
             report
                 .iter()
-                .map(|(path, error)| FieldError {
-                    field: path.to_string(),
-                    message: error.to_string(),
-                })
+                .map(|(path, error)| FieldError::body(&path.to_string(), error.to_string()))
                 .collect::<Vec<_>>()
         })?;
         let mut quantities = BTreeMap::new();
@@ -186,13 +189,13 @@ impl TryFrom<&OrderRequest> for Cart {
             // Cannot overflow: at most 50 lines of at most 1000 each.
             *sum += line.quantity;
             if *sum > MAX_QUANTITY {
-                errors.push(FieldError {
-                    field: format!("items[{index}].quantity"),
-                    message: format!(
+                errors.push(FieldError::body(
+                    &format!("items[{index}].quantity"),
+                    format!(
                         "all lines of product {} together exceed {MAX_QUANTITY}",
                         line.product_id
                     ),
-                });
+                ));
             }
         }
         if errors.is_empty() {

@@ -1,23 +1,46 @@
 //! The payment service, as seen from here.
+//!
+//! Payments takes the money of an order once, however often it is asked. So every failure that says
+//! nothing about the order is safe to retry: no connection, no answer in time, 408, 429, 5xx. Retries are
+//! few, spread at random (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>),
+//! within the time that the whole may take, and none is sent while the circuit breaker is open.
 
+pub mod breaker;
+mod metrics;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opentelemetry_http::HeaderInjector;
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
-};
-use reqwest::header::HeaderMap;
+use prometheus::Registry;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use serde::Serialize;
-use service::{BrokenDependency, Faults};
+use service::{BrokenDependency, Condition, Faults};
 use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// The `dependency` label.
-const DEPENDENCY: &str = "payments";
+use self::breaker::{Breaker, Limits, Phase, Rejected};
+use self::metrics::Metrics;
 
-/// Seconds; the default time-out is 2.
-const BUCKETS: [f64; 6] = [0.01, 0.05, 0.1, 0.25, 1.0, 2.5];
+/// Before the first retry at most; twice as long before each further one.
+const BACKOFF: Duration = Duration::from_millis(50);
+
+/// With less time left than this, an answer is not to be expected any more.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(10);
+
+/// How long to wait for payments, and how often to ask.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// For an answer, retries included.
+    pub timeout: Duration,
+    /// For one of the requests.
+    pub attempt_timeout: Duration,
+    /// Most retries.
+    pub retries: u32,
+    /// When to stop asking.
+    pub breaker: Limits,
+}
 
 /// Asks the payment service for money.
 #[derive(Debug)]
@@ -26,9 +49,11 @@ pub struct Payments {
     endpoint: Url,
     server_address: String,
     server_port: u16,
-    timeout: Duration,
     faults: Faults,
+    policy: Policy,
+    breaker: Arc<Breaker>,
     metrics: Metrics,
+    healthy: Option<Condition>,
 }
 
 /// What the payment service answered.
@@ -51,8 +76,19 @@ pub enum PaymentError {
     #[error("payments cannot be reached")]
     Unreachable(#[source] reqwest::Error),
     /// An answer that is neither yes nor no.
-    #[error("payments answered {0}")]
-    Unexpected(StatusCode),
+    #[error("payments answered {status}")]
+    Unexpected {
+        /// What it answered.
+        status: StatusCode,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// It was not asked, for it has been failing.
+    #[error("payments has been failing and is left alone for another {:.1} s", retry_in.as_secs_f64())]
+    BreakerOpen {
+        /// When it may be asked again.
+        retry_in: Duration,
+    },
 }
 
 impl PaymentError {
@@ -62,7 +98,30 @@ impl PaymentError {
         match self {
             Self::Timeout(_) => "timeout",
             Self::Unreachable(_) => "connection",
-            Self::Unexpected(status) => status.as_str(),
+            Self::Unexpected { status, .. } => status.as_str(),
+            Self::BreakerOpen { .. } => "breaker_open",
+        }
+    }
+
+    /// The failure says nothing about the order and may pass: it is worth a retry, and a sign that
+    /// payments is not well.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Timeout(_) | Self::Unreachable(_) => true,
+            Self::Unexpected { status, .. } => {
+                status.is_server_error()
+                    || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(status)
+            }
+            Self::BreakerOpen { .. } => false,
+        }
+    }
+
+    /// When asking again may help, where payments or the circuit breaker says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unexpected { retry_after, .. } => *retry_after,
+            Self::BreakerOpen { retry_in } => Some(*retry_in),
+            Self::Timeout(_) | Self::Unreachable(_) => None,
         }
     }
 }
@@ -91,16 +150,11 @@ struct Charge {
 }
 
 impl Payments {
-    /// A client of the service at `base_url` that waits for an answer no longer than `timeout`.
-    /// Adds `flask_dependency_*` to `registry`.
+    /// A client of the service at `base_url`. Adds `flask_dependency_*` to `registry`.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub fn new(
-        base_url: &str,
-        timeout: Duration,
-        registry: &Registry,
-    ) -> Result<Self, ClientError> {
+    pub fn new(base_url: &str, policy: Policy, registry: &Registry) -> Result<Self, ClientError> {
         let invalid = || ClientError::Url;
         let mut endpoint = Url::parse(base_url).map_err(|_| invalid())?;
         // Neither TLS, which this build does without, nor credentials, which would end up in spans.
@@ -118,20 +172,22 @@ impl Payments {
         let server_address = endpoint.host_str().ok_or_else(invalid)?.to_owned();
         let server_port = endpoint.port_or_known_default().ok_or_else(invalid)?;
         let http = reqwest::Client::builder()
-            .timeout(timeout)
             // The environment's proxy is for the way out, not for a neighbour.
             .no_proxy()
             .build()
             .map_err(ClientError::Http)?;
-        let metrics = Metrics::new(registry)?;
+        let breaker = Arc::new(Breaker::new(policy.breaker));
+        let metrics = Metrics::new(registry, Arc::clone(&breaker))?;
         Ok(Self {
             http,
             endpoint,
             server_address,
             server_port,
-            timeout,
             faults: Faults::off(),
+            policy,
+            breaker,
             metrics,
+            healthy: None,
         })
     }
 
@@ -142,16 +198,101 @@ impl Payments {
         self
     }
 
-    /// How long an answer may take.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
+    /// Keeps `condition` true to the circuit breaker: it holds while that is closed.
+    #[must_use]
+    pub fn reporting_to(mut self, condition: Condition) -> Self {
+        condition.set(true);
+        self.healthy = Some(condition);
+        self
     }
 
-    /// Asks for the money of an order.
+    /// How long an answer may take, retries included.
+    pub fn timeout(&self) -> Duration {
+        self.policy.timeout
+    }
+
+    /// Asks for the money of an order, more than once if need be.
     ///
     /// # Errors
-    /// See [`PaymentError`]. With [`PaymentError::Timeout`] the money may have been taken.
+    /// See [`PaymentError`]. Except with [`PaymentError::BreakerOpen`] the money may have been taken.
     pub async fn charge(&self, order_id: i64, amount_cents: i64) -> Result<Answer, PaymentError> {
+        let charge = Charge {
+            order_id,
+            amount_cents,
+        };
+        let deadline = Instant::now() + self.policy.timeout;
+        let mut error = None;
+        for resend in 0..=self.policy.retries {
+            if let Some(error) = &error {
+                let pause = pause_before(resend, error);
+                if Instant::now() + pause + SHORTEST_ATTEMPT > deadline {
+                    break;
+                }
+                tracing::info!(
+                    {
+                        order.id = order_id,
+                        error.type = error.kind(),
+                        http.request.resend_count = i64::from(resend),
+                    },
+                    "payments is asked again in {pause:.0?}"
+                );
+                tokio::time::sleep(pause).await;
+            }
+            let permit = match self.breaker.admit(Instant::now()) {
+                Ok(permit) => permit,
+                Err(Rejected { retry_in }) => {
+                    self.metrics.rejected.inc();
+                    // After an attempt its own failure says more.
+                    error.get_or_insert(PaymentError::BreakerOpen { retry_in });
+                    break;
+                }
+            };
+            if resend > 0 {
+                self.metrics.retries.inc();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let result = self
+                .attempt(&charge, resend, left.min(self.policy.attempt_timeout))
+                .await;
+            let healthy = !matches!(&result, Err(error) if error.is_transient());
+            self.announce(permit.report(healthy, Instant::now()));
+            match result {
+                Err(failed) if failed.is_transient() => error = Some(failed),
+                settled => return settled,
+            }
+        }
+        Err(error.expect("there is at least one attempt, and it failed"))
+    }
+
+    /// Tells of a change of the circuit breaker.
+    fn announce(&self, change: Option<Phase>) {
+        if let (Some(healthy), Some(phase)) = (&self.healthy, change) {
+            healthy.set(phase == Phase::Closed);
+        }
+        match change {
+            None => {}
+            Some(Phase::Open) => {
+                self.metrics.opened.inc();
+                tracing::warn!(
+                    circuit_breaker.state = Phase::Open.as_str(),
+                    "payments fails and is left alone for {:?}",
+                    self.policy.breaker.pause
+                );
+            }
+            Some(phase) => tracing::info!(
+                circuit_breaker.state = phase.as_str(),
+                "payments answers again"
+            ),
+        }
+    }
+
+    /// One request in a span of its own.
+    async fn attempt(
+        &self,
+        charge: &Charge,
+        resend: u32,
+        timeout: Duration,
+    ) -> Result<Answer, PaymentError> {
         let span = tracing::info_span!(
             "payments",
             otel.name = "POST",
@@ -160,6 +301,7 @@ impl Payments {
             otel.status_description = tracing::field::Empty,
             error.type = tracing::field::Empty,
             http.request.method = "POST",
+            http.request.resend_count = (resend > 0).then_some(i64::from(resend)),
             http.response.status_code = tracing::field::Empty,
             server.address = self.server_address,
             // As i64: tracing-opentelemetry writes unsigned numbers as text.
@@ -168,25 +310,22 @@ impl Payments {
         );
         let started = Instant::now();
         let result = self
-            .send(
-                &Charge {
-                    order_id,
-                    amount_cents,
-                },
-                &span,
-            )
+            .send(charge, timeout, &span)
             .instrument(span.clone())
             .await;
+        self.metrics
+            .duration
+            .observe(started.elapsed().as_secs_f64());
         let outcome = match &result {
             Ok(Answer::Approved) => &self.metrics.ok,
             Ok(Answer::Declined) => &self.metrics.declined,
             Err(PaymentError::Timeout(_)) => &self.metrics.timeout,
             Err(_) => &self.metrics.error,
         };
-        outcome.observe(started.elapsed());
+        outcome.inc();
         if let Err(error) = &result {
             // A bad status is recorded already.
-            if !matches!(error, PaymentError::Unexpected(_)) {
+            if !matches!(error, PaymentError::Unexpected { .. }) {
                 span.record("error.type", error.kind());
             }
             span.record("otel.status_code", "ERROR");
@@ -196,20 +335,27 @@ impl Payments {
     }
 
     /// Where to send to, once a fault has had its way.
-    async fn endpoint_with_faults(&self, span: &Span) -> Result<Url, PaymentError> {
+    async fn endpoint_with_faults(
+        &self,
+        timeout: Duration,
+        span: &Span,
+    ) -> Result<Url, PaymentError> {
         let mut endpoint = self.endpoint.clone();
         match self.faults.dependency() {
             None => {}
             Some(BrokenDependency::Slow(delay)) => {
-                tokio::time::sleep(delay.min(self.timeout)).await;
-                if delay >= self.timeout {
-                    return Err(PaymentError::Timeout(self.timeout));
+                tokio::time::sleep(delay.min(timeout)).await;
+                if delay >= timeout {
+                    return Err(PaymentError::Timeout(timeout));
                 }
             }
             Some(BrokenDependency::Failing) => {
                 span.record("http.response.status_code", 500_i64);
                 span.record("error.type", "500");
-                return Err(PaymentError::Unexpected(StatusCode::INTERNAL_SERVER_ERROR));
+                return Err(PaymentError::Unexpected {
+                    status: StatusCode::INTERNAL_SERVER_ERROR,
+                    retry_after: None,
+                });
             }
             // Nothing has listened on tcpmux for decades: a refusal as real as any.
             Some(BrokenDependency::Down) => {
@@ -220,7 +366,12 @@ impl Payments {
         Ok(endpoint)
     }
 
-    async fn send(&self, charge: &Charge, span: &Span) -> Result<Answer, PaymentError> {
+    async fn send(
+        &self,
+        charge: &Charge,
+        timeout: Duration,
+        span: &Span,
+    ) -> Result<Answer, PaymentError> {
         let mut headers = HeaderMap::new();
         // From the client span itself, so that the span of payments becomes its child.
         opentelemetry::global::get_text_map_propagator(|propagator| {
@@ -228,16 +379,17 @@ impl Payments {
         });
         let failed = |error: reqwest::Error| {
             if error.is_timeout() {
-                PaymentError::Timeout(self.timeout)
+                PaymentError::Timeout(timeout)
             } else {
                 PaymentError::Unreachable(error)
             }
         };
-        let endpoint = self.endpoint_with_faults(span).await?;
+        let endpoint = self.endpoint_with_faults(timeout, span).await?;
         let response = self
             .http
             .post(endpoint)
             .headers(headers)
+            .timeout(timeout)
             .json(charge)
             .send()
             .await
@@ -248,67 +400,32 @@ impl Payments {
             span.record("error.type", status.as_str());
             span.record("otel.status_code", "ERROR");
         }
+        let retry_after = seconds(response.headers());
         // The status says it all, but a connection is used again only when its body has been read.
         response.bytes().await.map_err(failed)?;
         match status {
             StatusCode::PAYMENT_REQUIRED => Ok(Answer::Declined),
             status if status.is_success() => Ok(Answer::Approved),
-            status => Err(PaymentError::Unexpected(status)),
+            status => Err(PaymentError::Unexpected {
+                status,
+                retry_after,
+            }),
         }
     }
 }
 
-/// One child of each outcome, so that all exist from the first scrape.
-#[derive(Debug)]
-struct Metrics {
-    ok: Outcome,
-    declined: Outcome,
-    timeout: Outcome,
-    error: Outcome,
+/// How long to wait before a retry, the first being number 1: what payments asks for, or else at random
+/// from nothing to a limit that doubles each time.
+fn pause_before(retry: u32, error: &PaymentError) -> Duration {
+    let limit = BACKOFF.saturating_mul(1 << (retry - 1).min(10));
+    let pause = limit.mul_f64(rand::random_range(0.0..=1.0));
+    error
+        .retry_after()
+        .map_or(pause, |wanted| wanted.max(pause))
 }
 
-#[derive(Debug)]
-struct Outcome {
-    requests: IntCounter,
-    duration: Histogram,
-}
-
-impl Metrics {
-    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let labels = ["dependency", "outcome"];
-        let requests = IntCounterVec::new(
-            Opts::new(
-                "flask_dependency_requests_total",
-                "Requests to another service, by what came of them.",
-            ),
-            &labels,
-        )?;
-        let durations = HistogramVec::new(
-            HistogramOpts::new(
-                "flask_dependency_duration_seconds",
-                "Time until another service answered, or until it was given up.",
-            )
-            .buckets(BUCKETS.to_vec()),
-            &labels,
-        )?;
-        registry.register(Box::new(requests.clone()))?;
-        registry.register(Box::new(durations.clone()))?;
-        let outcome = |outcome| Outcome {
-            requests: requests.with_label_values(&[DEPENDENCY, outcome]),
-            duration: durations.with_label_values(&[DEPENDENCY, outcome]),
-        };
-        Ok(Self {
-            ok: outcome("ok"),
-            declined: outcome("declined"),
-            timeout: outcome("timeout"),
-            error: outcome("error"),
-        })
-    }
-}
-
-impl Outcome {
-    fn observe(&self, time: Duration) {
-        self.requests.inc();
-        self.duration.observe(time.as_secs_f64());
-    }
+/// `Retry-After` where it is a number of seconds; as a date it would need two clocks that agree.
+fn seconds(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }

@@ -7,30 +7,31 @@
 //! Readers work on snapshots next to the writer, which is what WAL is for.
 
 use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::Transaction;
+use sqlx::error::DatabaseError;
 use sqlx::sqlite::{
-    Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
-    SqliteSynchronous,
+    Sqlite, SqliteConnectOptions, SqliteConnection, SqliteError, SqliteJournalMode,
+    SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::types::Json;
-use tracing::Instrument;
 
+use crate::database::OpenError;
+use crate::operation::{Operation, Target};
 use crate::order::{Cart, Failure, Order, OrderItem, OrderStatus, Product, total_cents};
-use crate::pool::Pool;
-use crate::store::{Page, PageRequest, Payment, Placed, Shortage, Store, StoreError};
+use crate::pool::{Pool, end};
+use crate::rows::{OrderRow, text};
+use crate::store::{Page, PageRequest, Payment, Placed, Store, StoreError, allot};
 
 /// How long a statement waits for another process that writes, and a request for a connection.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connections that read at the same time in one process.
-const READERS: u32 = 4;
+/// How long an operation may take: waiting for the writer connection, then for other processes, and then some.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
@@ -45,67 +46,29 @@ macro_rules! select_orders {
     };
 }
 
-/// Why a database cannot be used. Each message says what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// A database this build has no store for.
-    #[error(
-        "{scheme}:// databases are not supported yet by this build; use sqlite://FILE, for example sqlite://shop.db"
-    )]
-    Unsupported {
-        /// What was asked for.
-        scheme: String,
-    },
-    /// Not a database URL. It is not repeated, for it may carry a password.
-    #[error("the database URL is not valid ({0}); use sqlite://FILE, for example sqlite://shop.db")]
-    Url(String),
-    /// The directory of the file is missing.
-    #[error("the directory {path} of the database does not exist; create it (mkdir -p {path}) or name another file in the database URL", path = .0.display())]
-    NoDirectory(PathBuf),
-    /// The file or its directory cannot be written.
-    #[error("the database {} cannot be written ({source}); give this user write access to the file and its directory, or name another file in the database URL", path.display())]
-    NotWritable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is not a database, or one of another program.
-    #[error("the database {} cannot be opened ({source}); is it a database of this service?", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite said.
-        source: sqlx::Error,
-    },
-    /// The tables could not be brought up to date.
-    #[error("the tables of {} cannot be brought up to date ({source}); a newer version of this service may have written them", path.display())]
-    Migrate {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        source: sqlx::migrate::MigrateError,
-    },
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct SqliteStore {
-    writer: Pool,
-    readers: Pool,
+    writer: Pool<Sqlite>,
+    readers: Pool<Sqlite>,
+    target: Target,
 }
 
 impl SqliteStore {
-    /// Opens the database that `url` names (`sqlite://FILE`), creates the file if it is missing,
-    /// and creates or updates the tables. Replicas may do so at the same time.
+    /// Opens the file, creates it if it is missing, and creates or updates the tables. Replicas may
+    /// do so at the same time.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(url: &str) -> Result<Self, OpenError> {
-        let options = options(url)?;
+    pub async fn open(options: &SqliteConnectOptions, readers: u32) -> Result<Self, OpenError> {
+        let options = options
+            .clone()
+            .create_if_missing(true)
+            .read_only(false)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
         let path = options.get_filename().to_owned();
-        let cannot_open = |source| OpenError::Open {
+        let cannot_open = |source| OpenError::NoDatabase {
             path: path.clone(),
             source,
         };
@@ -128,15 +91,15 @@ impl SqliteStore {
             )
             .await
             .map_err(cannot_open)?;
-        sqlx::migrate!()
+        sqlx::migrate!("./migrations/sqlite")
             .run(&writer)
             .await
             .map_err(|source| OpenError::Migrate {
-                path: path.clone(),
+                database: path.display().to_string(),
                 source,
             })?;
         let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
+            .max_connections(readers)
             .acquire_timeout(BUSY_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
@@ -147,35 +110,15 @@ impl SqliteStore {
         Ok(Self {
             writer: Pool::new("writer", writer),
             readers: Pool::new("reader", readers),
+            target: Target {
+                system: "sqlite",
+                namespace: None,
+                address: None,
+                port: None,
+                patience: PATIENCE,
+            },
         })
     }
-}
-
-fn options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
-    match url.split_once(':') {
-        Some(("sqlite", _)) => {}
-        Some((scheme, rest)) if rest.starts_with("//") => {
-            return Err(OpenError::Unsupported {
-                scheme: scheme.into(),
-            });
-        }
-        _ => return Err(OpenError::Url("it does not start with sqlite://".into())),
-    }
-    if url.contains(":memory:") || url.contains("mode=memory") {
-        return Err(OpenError::Url(
-            "a database in memory cannot be shared between connections".into(),
-        ));
-    }
-    let options =
-        SqliteConnectOptions::from_str(url).map_err(|error| OpenError::Url(error.to_string()))?;
-    if options.get_filename().file_name().is_none() {
-        return Err(OpenError::Url("it names no file".into()));
-    }
-    Ok(options
-        .create_if_missing(true)
-        .read_only(false)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT))
 }
 
 /// Keeps other replicas from setting up the same database until the lock is dropped.
@@ -205,7 +148,7 @@ async fn lock(database: &Path) -> Result<File, OpenError> {
 #[async_trait]
 impl Store for SqliteStore {
     async fn products(&self, page: PageRequest) -> Result<Page<Product>, StoreError> {
-        traced("SELECT", "products", "SELECT products", async {
+        self.target.run(Operation { name: "SELECT", collection: "products", summary: "SELECT products" }, async {
             let products = sqlx::query_as(
                 "SELECT id, name, price_cents, stock FROM products WHERE id > ?1 ORDER BY id LIMIT ?2",
             )
@@ -219,77 +162,54 @@ impl Store for SqliteStore {
     }
 
     async fn product(&self, id: i64) -> Result<Option<Product>, StoreError> {
-        traced("SELECT", "products", "SELECT products", async {
-            Ok(
-                sqlx::query_as("SELECT id, name, price_cents, stock FROM products WHERE id = ?1")
+        self.target
+            .run(
+                Operation {
+                    name: "SELECT",
+                    collection: "products",
+                    summary: "SELECT products",
+                },
+                async {
+                    Ok(sqlx::query_as(
+                        "SELECT id, name, price_cents, stock FROM products WHERE id = ?1",
+                    )
                     .bind(id)
                     .fetch_optional(&mut *self.readers.acquire().await?)
-                    .await?,
+                    .await?)
+                },
             )
-        })
-        .await
+            .await
     }
 
     async fn place(&self, cart: &Cart, key: Option<&str>) -> Result<Placed, StoreError> {
         let summary = "SELECT products UPDATE products INSERT orders INSERT order_items";
-        traced("INSERT", "orders", summary, async {
-            let mut tx = self.writer.begin(BEGIN).await?;
-            let known = match key {
-                Some(key) => find_by_key(&mut tx, key).await?,
-                None => None,
-            };
-            if let Some(order) = known {
-                if !order.is_for(cart) {
-                    return Err(StoreError::KeyReused);
-                }
-                if !order.is_retryable() {
-                    return Ok(Placed::Known(order));
-                }
-                reserve(&mut tx, cart).await?;
-                sqlx::query("UPDATE orders SET status = 'pending', failure = NULL, updated_at = ?2 WHERE id = ?1")
-                    .bind(order.id)
-                    .bind(text(Timestamp::now()))
-                    .execute(&mut *tx)
-                    .await?;
-                let order = require(&mut tx, order.id).await?;
-                tx.commit().await?;
-                return Ok(Placed::Reserved(order));
-            }
-            let items = reserve(&mut tx, cart).await?;
-            let total_cents = total_cents(&items).ok_or(StoreError::TotalTooLarge)?;
-            let id: i64 = sqlx::query_scalar(
-                "INSERT INTO orders (status, total_cents, idempotency_key, created_at, updated_at) \
-                 VALUES ('pending', ?1, ?2, ?3, ?3) RETURNING id",
+        self.target
+            .run(
+                Operation {
+                    name: "INSERT",
+                    collection: "orders",
+                    summary,
+                },
+                async {
+                    let mut tx = self.writer.begin(BEGIN).await?;
+                    let done = place(&mut tx, cart, key).await;
+                    end(tx, done).await
+                },
             )
-            .bind(total_cents)
-            .bind(key)
-            .bind(text(Timestamp::now()))
-            .fetch_one(&mut *tx)
-            .await?;
-            sqlx::query(
-                "INSERT INTO order_items (order_id, product_id, quantity, unit_price_cents) \
-                 SELECT ?1, value ->> 'product_id', value ->> 'quantity', value ->> 'unit_price_cents' \
-                 FROM json_each(?2)",
-            )
-            .bind(id)
-            .bind(Json(&items))
-            .execute(&mut *tx)
-            .await?;
-            let order = require(&mut tx, id).await?;
-            tx.commit().await?;
-            Ok(Placed::Reserved(order))
-        })
-        .await
+            .await
     }
 
     async fn order(&self, id: i64) -> Result<Option<Order>, StoreError> {
-        traced(
-            "SELECT",
-            "orders",
-            "SELECT orders SELECT order_items",
-            async { find(&mut *self.readers.acquire().await?, id).await },
-        )
-        .await
+        self.target
+            .run(
+                Operation {
+                    name: "SELECT",
+                    collection: "orders",
+                    summary: "SELECT orders SELECT order_items",
+                },
+                async { find(&mut *self.readers.acquire().await?, id).await },
+            )
+            .await
     }
 
     async fn orders(
@@ -297,102 +217,81 @@ impl Store for SqliteStore {
         status: Option<OrderStatus>,
         page: PageRequest,
     ) -> Result<Page<Order>, StoreError> {
-        traced(
-            "SELECT",
-            "orders",
-            "SELECT orders SELECT order_items",
-            async {
-                // Two texts, for "any status" as a parameter would keep SQLite from using the index.
-                let query = match status {
-                    Some(status) => sqlx::query_as(concat!(
-                        select_orders!(),
-                        " WHERE id < ?1 AND status = ?3 ORDER BY id DESC LIMIT ?2"
-                    ))
-                    .bind(page.after.unwrap_or(i64::MAX))
-                    .bind(i64::from(page.limit) + 1)
-                    .bind(status),
-                    None => sqlx::query_as(concat!(
-                        select_orders!(),
-                        " WHERE id < ?1 ORDER BY id DESC LIMIT ?2"
-                    ))
-                    .bind(page.after.unwrap_or(i64::MAX))
-                    .bind(i64::from(page.limit) + 1),
-                };
-                let rows: Vec<OrderRow> =
-                    query.fetch_all(&mut *self.readers.acquire().await?).await?;
-                let orders = rows
-                    .into_iter()
-                    .map(Order::try_from)
-                    .collect::<Result<Vec<_>, _>>()?;
-                Ok(Page::from_surplus(orders, page.limit, |order| order.id))
-            },
-        )
-        .await
+        self.target
+            .run(
+                Operation {
+                    name: "SELECT",
+                    collection: "orders",
+                    summary: "SELECT orders SELECT order_items",
+                },
+                async {
+                    // Two texts, for "any status" as a parameter would keep SQLite from using the index.
+                    let query = match status {
+                        Some(status) => sqlx::query_as(concat!(
+                            select_orders!(),
+                            " WHERE id < ?1 AND status = ?3 ORDER BY id DESC LIMIT ?2"
+                        ))
+                        .bind(page.after.unwrap_or(i64::MAX))
+                        .bind(i64::from(page.limit) + 1)
+                        .bind(status.as_str()),
+                        None => sqlx::query_as(concat!(
+                            select_orders!(),
+                            " WHERE id < ?1 ORDER BY id DESC LIMIT ?2"
+                        ))
+                        .bind(page.after.unwrap_or(i64::MAX))
+                        .bind(i64::from(page.limit) + 1),
+                    };
+                    let rows: Vec<OrderRow> =
+                        query.fetch_all(&mut *self.readers.acquire().await?).await?;
+                    let orders = rows
+                        .into_iter()
+                        .map(Order::try_from)
+                        .collect::<Result<Vec<_>, _>>()?;
+                    Ok(Page::from_surplus(orders, page.limit, |order| order.id))
+                },
+            )
+            .await
     }
 
     async fn settle(&self, id: i64, payment: Payment) -> Result<Order, StoreError> {
-        traced("UPDATE", "orders", "UPDATE orders", async {
-            let mut tx = self.writer.begin(BEGIN).await?;
-            match payment {
-                Payment::Approved => {
-                    sqlx::query(
-                        "UPDATE orders SET status = 'paid', updated_at = ?2 WHERE id = ?1 AND status = 'pending'",
-                    )
-                    .bind(id)
-                    .bind(text(Timestamp::now()))
-                    .execute(&mut *tx)
-                    .await?;
-                }
-                Payment::Declined => fail(&mut tx, id, Failure::PaymentDeclined).await?,
-                Payment::Unavailable => fail(&mut tx, id, Failure::PaymentUnavailable).await?,
-            }
-            let order = require(&mut tx, id).await?;
-            tx.commit().await?;
-            Ok(order)
-        })
-        .await
+        self.target
+            .run(
+                Operation {
+                    name: "UPDATE",
+                    collection: "orders",
+                    summary: "UPDATE orders",
+                },
+                async {
+                    let mut tx = self.writer.begin(BEGIN).await?;
+                    let done = settle(&mut tx, id, payment).await;
+                    end(tx, done).await
+                },
+            )
+            .await
     }
 
     async fn cancel(&self, id: i64) -> Result<Order, StoreError> {
-        traced("UPDATE", "orders", "UPDATE orders UPDATE products", async {
-            let mut tx = self.writer.begin(BEGIN).await?;
-            let cancelled = sqlx::query(
-                "UPDATE orders SET status = 'cancelled', updated_at = ?2 \
-                 WHERE id = ?1 AND status IN ('pending', 'paid')",
+        self.target
+            .run(
+                Operation {
+                    name: "UPDATE",
+                    collection: "orders",
+                    summary: "UPDATE orders UPDATE products",
+                },
+                async {
+                    let mut tx = self.writer.begin(BEGIN).await?;
+                    let done = cancel(&mut tx, id).await;
+                    end(tx, done).await
+                },
             )
-            .bind(id)
-            .bind(text(Timestamp::now()))
-            .execute(&mut *tx)
-            .await?;
-            if cancelled.rows_affected() == 1 {
-                release(&mut tx, id).await?;
-            }
-            let order = require(&mut tx, id).await?;
-            if cancelled.rows_affected() == 0 {
-                return Err(StoreError::NotCancellable(order.status));
-            }
-            tx.commit().await?;
-            Ok(order)
-        })
-        .await
+            .await
     }
 
     async fn fail_abandoned(&self, deadline: Timestamp) -> Result<Vec<Order>, StoreError> {
         // No span: this belongs to no request.
         let mut tx = self.writer.begin(BEGIN).await?;
-        let ids: Vec<i64> = sqlx::query_scalar(
-            "SELECT id FROM orders WHERE status = 'pending' AND updated_at < ?1",
-        )
-        .bind(text(deadline))
-        .fetch_all(&mut *tx)
-        .await?;
-        let mut orders = Vec::with_capacity(ids.len());
-        for id in ids {
-            fail(&mut tx, id, Failure::PaymentUnavailable).await?;
-            orders.push(require(&mut tx, id).await?);
-        }
-        tx.commit().await?;
-        Ok(orders)
+        let done = fail_abandoned(&mut tx, deadline).await;
+        end(tx, done).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -414,42 +313,117 @@ impl Store for SqliteStore {
     }
 }
 
-/// An order as it lies in the database.
-#[derive(sqlx::FromRow)]
-struct OrderRow {
-    id: i64,
-    status: OrderStatus,
-    failure: Option<Failure>,
-    total_cents: i64,
-    items: Json<Vec<OrderItem>>,
-    created_at: String,
-    updated_at: String,
-}
-
-impl TryFrom<OrderRow> for Order {
-    type Error = StoreError;
-
-    fn try_from(row: OrderRow) -> Result<Self, StoreError> {
-        let time = |text: String| {
-            text.parse().map_err(|error: jiff::Error| {
-                StoreError::Database(sqlx::Error::Decode(error.into()))
-            })
-        };
-        Ok(Self {
-            id: row.id,
-            status: row.status,
-            failure: row.failure,
-            total_cents: row.total_cents,
-            items: row.items.0,
-            created_at: time(row.created_at)?,
-            updated_at: time(row.updated_at)?,
-        })
+/// Places an order, or finds the one that its key belongs to.
+async fn place(
+    tx: &mut Transaction<'_, Sqlite>,
+    cart: &Cart,
+    key: Option<&str>,
+) -> Result<Placed, StoreError> {
+    let known = match key {
+        Some(key) => find_by_key(tx, key).await?,
+        None => None,
+    };
+    if let Some(order) = known {
+        if !order.is_for(cart) {
+            return Err(StoreError::KeyReused);
+        }
+        if !order.is_retryable() {
+            return Ok(Placed::Known(order));
+        }
+        reserve(tx, cart).await?;
+        sqlx::query(
+            "UPDATE orders SET status = 'pending', failure = NULL, updated_at = ?2 WHERE id = ?1",
+        )
+        .bind(order.id)
+        .bind(text(Timestamp::now()))
+        .execute(&mut **tx)
+        .await?;
+        let order = require(tx, order.id).await?;
+        return Ok(Placed::Reserved(order));
     }
+    let items = reserve(tx, cart).await?;
+    let total_cents = total_cents(&items).ok_or(StoreError::TotalTooLarge)?;
+    let id: i64 = sqlx::query_scalar(
+        "INSERT INTO orders (status, total_cents, idempotency_key, created_at, updated_at) \
+                 VALUES ('pending', ?1, ?2, ?3, ?3) RETURNING id",
+    )
+    .bind(total_cents)
+    .bind(key)
+    .bind(text(Timestamp::now()))
+    .fetch_one(&mut **tx)
+    .await?;
+    sqlx::query(
+                "INSERT INTO order_items (order_id, product_id, quantity, unit_price_cents) \
+                 SELECT ?1, value ->> 'product_id', value ->> 'quantity', value ->> 'unit_price_cents' \
+                 FROM json_each(?2)",
+            )
+            .bind(id)
+            .bind(Json(&items))
+            .execute(&mut **tx)
+            .await?;
+    let order = require(tx, id).await?;
+    Ok(Placed::Reserved(order))
 }
 
-/// Three decimals always, so that times sort as text.
-fn text(time: Timestamp) -> String {
-    format!("{time:.3}")
+/// Ends `pending`.
+async fn settle(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: i64,
+    payment: Payment,
+) -> Result<Order, StoreError> {
+    match payment {
+        Payment::Approved => {
+            sqlx::query(
+                        "UPDATE orders SET status = 'paid', updated_at = ?2 WHERE id = ?1 AND status = 'pending'",
+                    )
+                    .bind(id)
+                    .bind(text(Timestamp::now()))
+                    .execute(&mut **tx)
+                    .await?;
+        }
+        Payment::Declined => fail(tx, id, Failure::PaymentDeclined).await?,
+        Payment::Unavailable => fail(tx, id, Failure::PaymentUnavailable).await?,
+    }
+    let order = require(tx, id).await?;
+    Ok(order)
+}
+
+/// Calls an order off.
+async fn cancel(tx: &mut Transaction<'_, Sqlite>, id: i64) -> Result<Order, StoreError> {
+    let cancelled = sqlx::query(
+        "UPDATE orders SET status = 'cancelled', updated_at = ?2 \
+                 WHERE id = ?1 AND status IN ('pending', 'paid')",
+    )
+    .bind(id)
+    .bind(text(Timestamp::now()))
+    .execute(&mut **tx)
+    .await?;
+    if cancelled.rows_affected() == 1 {
+        release(tx, id).await?;
+    }
+    let order = require(tx, id).await?;
+    if cancelled.rows_affected() == 0 {
+        return Err(StoreError::NotCancellable(order.status));
+    }
+    Ok(order)
+}
+
+/// Fails what has been pending for too long.
+async fn fail_abandoned(
+    tx: &mut Transaction<'_, Sqlite>,
+    deadline: Timestamp,
+) -> Result<Vec<Order>, StoreError> {
+    let ids: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM orders WHERE status = 'pending' AND updated_at < ?1")
+            .bind(text(deadline))
+            .fetch_all(&mut **tx)
+            .await?;
+    let mut orders = Vec::with_capacity(ids.len());
+    for id in ids {
+        fail(tx, id, Failure::PaymentUnavailable).await?;
+        orders.push(require(tx, id).await?);
+    }
+    Ok(orders)
 }
 
 async fn find(connection: &mut SqliteConnection, id: i64) -> Result<Option<Order>, StoreError> {
@@ -489,33 +463,7 @@ async fn reserve(
     .fetch_all(&mut **tx)
     .await?;
 
-    let mut items = Vec::with_capacity(products.len());
-    let mut unknown = Vec::new();
-    let mut short = Vec::new();
-    for (product_id, quantity) in cart.lines() {
-        match products.iter().find(|product| product.id == product_id) {
-            None => unknown.push(product_id),
-            Some(product) if product.stock < quantity => {
-                short.push(Shortage {
-                    product_id,
-                    available: product.stock,
-                });
-            }
-            Some(product) => {
-                items.push(OrderItem {
-                    product_id,
-                    quantity,
-                    unit_price_cents: product.price_cents,
-                });
-            }
-        }
-    }
-    if !unknown.is_empty() {
-        return Err(StoreError::UnknownProducts(unknown));
-    }
-    if !short.is_empty() {
-        return Err(StoreError::OutOfStock(short));
-    }
+    let items = allot(cart, &products)?;
     sqlx::query(
         "UPDATE products SET stock = stock - (line.value ->> 'quantity') \
          FROM json_each(?1) AS line WHERE products.id = line.value ->> 'product_id'",
@@ -549,7 +497,7 @@ async fn fail(
          WHERE id = ?1 AND status = 'pending'",
     )
     .bind(id)
-    .bind(failure)
+    .bind(failure.as_str())
     .bind(text(Timestamp::now()))
     .execute(&mut **tx)
     .await?;
@@ -559,52 +507,12 @@ async fn fail(
     Ok(())
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        let busy = match &error {
-            sqlx::Error::PoolTimedOut => true,
-            // The low byte of an SQLite code is its kind: 5 is SQLITE_BUSY.
-            sqlx::Error::Database(error) => error
-                .code()
-                .and_then(|code| code.parse::<u32>().ok())
-                .is_some_and(|code| code & 0xff == 5),
-            _ => false,
-        };
-        if busy {
-            Self::Busy(error)
-        } else {
-            Self::Database(error)
-        }
+/// What an error of SQLite means for the request it struck.
+pub(crate) fn classify(error: &SqliteError) -> fn(sqlx::Error) -> StoreError {
+    // The low byte of a code is its kind: 5 is SQLITE_BUSY.
+    let code = error.code().and_then(|code| code.parse::<u32>().ok());
+    match code {
+        Some(code) if code & 0xff == 5 => StoreError::Busy,
+        _ => StoreError::Database,
     }
-}
-
-/// Runs a database operation inside a client span of OpenTelemetry's database conventions.
-/// A transaction is one span: its summary lists the statements.
-async fn traced<T>(
-    operation: &'static str,
-    collection: &'static str,
-    summary: &'static str,
-    work: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    let span = tracing::info_span!(
-        "database",
-        otel.name = format_args!("{operation} {collection}"),
-        otel.kind = "client",
-        otel.status_code = tracing::field::Empty,
-        otel.status_description = tracing::field::Empty,
-        error.type = tracing::field::Empty,
-        db.system.name = "sqlite",
-        db.operation.name = operation,
-        db.collection.name = collection,
-        db.query.summary = summary,
-    );
-    let result = work.instrument(span.clone()).await;
-    if let Err(error) = &result
-        && let Some(fault) = error.fault()
-    {
-        span.record("error.type", fault);
-        span.record("otel.status_code", "ERROR");
-        span.record("otel.status_description", tracing::field::display(error));
-    }
-    result
 }

@@ -1,9 +1,14 @@
 //! What the shop needs from a database, whichever it is.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sqlx::postgres::PgDatabaseError;
+use sqlx::sqlite::SqliteError;
 
-use crate::order::{Cart, Order, OrderStatus, Product};
+use crate::order::{Cart, Order, OrderItem, OrderStatus, Product};
+use crate::{postgres, sqlite};
 
 /// The shop's durable state.
 ///
@@ -148,18 +153,86 @@ pub enum StoreError {
     /// Others kept the database busy for too long; it is worth trying again.
     #[error("the database is busy")]
     Busy(#[source] sqlx::Error),
+    /// The database cannot be reached or does not answer; it may be back later.
+    #[error("the database is not available: {0}")]
+    Unavailable(#[source] sqlx::Error),
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(#[source] sqlx::Error),
 }
 
 impl StoreError {
-    /// Low-cardinality name for `error.type`, when it is the database's fault.
-    pub fn fault(&self) -> Option<&'static str> {
+    /// Low-cardinality name for `error.type`, when it is the database's fault: its own code for the
+    /// failure where it gave one, as the conventions of OpenTelemetry have it.
+    pub fn fault(&self) -> Option<Cow<'static, str>> {
+        let name = match self {
+            Self::Busy(_) => "busy",
+            Self::Unavailable(_) => "unavailable",
+            Self::Database(_) => "database",
+            _ => return None,
+        };
+        Some(self.code().map_or(Cow::Borrowed(name), Cow::Owned))
+    }
+
+    /// The database's own code for the failure (`db.response.status_code`): a SQLSTATE, or a number of SQLite's.
+    pub fn code(&self) -> Option<String> {
         match self {
-            Self::Busy(_) => Some("busy"),
-            Self::Database(_) => Some("database"),
+            Self::Busy(error) | Self::Unavailable(error) | Self::Database(error) => {
+                Some(error.as_database_error()?.code()?.into_owned())
+            }
             _ => None,
         }
     }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let kind = match &error {
+            sqlx::Error::PoolTimedOut => Self::Busy,
+            sqlx::Error::Io(_) | sqlx::Error::PoolClosed => Self::Unavailable,
+            sqlx::Error::Database(error) => {
+                if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
+                    postgres::classify(error)
+                } else if let Some(error) = error.try_downcast_ref::<SqliteError>() {
+                    sqlite::classify(error)
+                } else {
+                    Self::Database
+                }
+            }
+            _ => Self::Database,
+        };
+        kind(error)
+    }
+}
+
+/// The items of an order of `cart`, at the prices of `products`, which are those of its products
+/// that exist.
+///
+/// # Errors
+/// [`StoreError::UnknownProducts`], [`StoreError::OutOfStock`]: with every product concerned.
+pub(crate) fn allot(cart: &Cart, products: &[Product]) -> Result<Vec<OrderItem>, StoreError> {
+    let mut items = Vec::with_capacity(products.len());
+    let mut unknown = Vec::new();
+    let mut short = Vec::new();
+    for (product_id, quantity) in cart.lines() {
+        match products.iter().find(|product| product.id == product_id) {
+            None => unknown.push(product_id),
+            Some(product) if product.stock < quantity => short.push(Shortage {
+                product_id,
+                available: product.stock,
+            }),
+            Some(product) => items.push(OrderItem {
+                product_id,
+                quantity,
+                unit_price_cents: product.price_cents,
+            }),
+        }
+    }
+    if !unknown.is_empty() {
+        return Err(StoreError::UnknownProducts(unknown));
+    }
+    if !short.is_empty() {
+        return Err(StoreError::OutOfStock(short));
+    }
+    Ok(items)
 }

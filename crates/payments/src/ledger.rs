@@ -53,12 +53,17 @@ impl Ledger {
         }
     }
 
+    /// The payment of an order.
+    pub(crate) fn find(&self, order_id: i64) -> Option<Payment> {
+        self.by_order.get(&order_id).copied()
+    }
+
     /// Enters a payment, once per order.
     pub(crate) fn enter(&mut self, order_id: i64, amount_cents: i64) -> Entry {
-        if let Some(payment) = self.by_order.get(&order_id) {
+        if let Some(payment) = self.find(order_id) {
             return match payment.amount_cents == amount_cents {
-                true => Entry::Paid(*payment),
-                false => Entry::OtherAmount(*payment),
+                true => Entry::Paid(payment),
+                false => Entry::OtherAmount(payment),
             };
         }
         if self.by_order.len() == self.capacity

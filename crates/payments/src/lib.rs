@@ -4,10 +4,12 @@
 //! which makes a retry safe; memory holds the last hundred thousand.
 
 mod api;
+mod behaviour;
 mod ledger;
 
 use std::{process::ExitCode, time::Duration};
 
+use crate::behaviour::{Behaviour, Switch};
 use actix_web::web;
 use service::{Faults, Program, Red, ServerArgs, Service, parse_duration};
 
@@ -49,6 +51,37 @@ pub struct Args {
     )]
     #[arg(value_parser = clap::value_parser!(i64).range(0..))]
     decline_over: i64,
+
+    /// Share of payments that is declined, whatever the amount
+    #[arg(long, value_name = "SHARE", env = "PAYMENTS_DECLINE_SHARE", default_value_t = 0.0, value_parser = parse_share)]
+    decline_share: f64,
+
+    /// Share of payments that fails with 503 and takes nothing
+    #[arg(long, value_name = "SHARE", env = "PAYMENTS_FAIL_SHARE", default_value_t = 0.0, value_parser = parse_share)]
+    fail_share: f64,
+
+    /// Share of payments that is taken and then answered with 504: a retry must not take it again
+    #[arg(long, value_name = "SHARE", env = "PAYMENTS_LOSE_SHARE", default_value_t = 0.0, value_parser = parse_share)]
+    lose_share: f64,
+}
+
+impl Args {
+    fn behaviour(&self) -> Behaviour {
+        Behaviour {
+            latency: self.latency,
+            decline_over_cents: self.decline_over,
+            decline_share: self.decline_share,
+            fail_share: self.fail_share,
+            lose_share: self.lose_share,
+        }
+    }
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a share is a number from 0 to 1, for example 0.05".to_owned()),
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -56,6 +89,10 @@ Examples:
   payments                                       serve on 127.0.0.1:5010, admin pages on 5110
   payments --latency 400ms                       a slow dependency, to see it in a trace
   payments --decline-over 0                      decline everything
+  payments --fail-share 0.2 --lose-share 0.05    to see retries, and a circuit breaker open
+  curl -X PATCH localhost:5110/behaviour -H \"authorization: Bearer $(cat token)\" \\
+       --json '{\"latency\": \"400ms\", \"decline_share\": 0.5}'
+                                                 the same while it runs; needs --chaos-token-file token
   curl -i localhost:5010/api/payments -H 'content-type: application/json' \\
        -d '{\"order_id\": 1, \"amount_cents\": 1999}'
   curl localhost:5110/metrics
@@ -85,9 +122,19 @@ pub fn run(args: Args) -> ExitCode {
             &api::ROUTES,
             &[],
         )?;
-        let cashier = web::Data::new(api::Cashier::new(args.decline_over, args.latency));
+        let behaviour = args.behaviour();
+        behaviour.check().map_err(|mistakes| {
+            let mistakes: Vec<String> = mistakes
+                .into_iter()
+                .map(|mistake| format!("{} {}", mistake.field, mistake.message))
+                .collect();
+            service::Error::Usage(mistakes.join("; "))
+        })?;
+        let switch = Switch::new(behaviour);
+        let cashier = web::Data::new(api::Cashier::new(switch.clone()));
         let server = Service::new(args.server.config(), registry, red)
             .log_level(telemetry.log_level())
+            .admin(behaviour::pages(switch, faults.clone()))
             .faults(faults)
             .bind(move |routes| api::register(routes, cashier.clone()))?;
         Ok(server.run().await?)

@@ -6,6 +6,7 @@
 mod admin;
 mod args;
 mod faults;
+mod fields;
 mod observe;
 mod problem;
 mod program;
@@ -19,6 +20,7 @@ pub use faults::{
     About, Active, BrokenDependency, Fault, Faults, Kind, Mistake, Parameter, Settings, Token,
     Value,
 };
+pub use fields::{FieldError, read_json};
 pub use problem::{Problem, json_config};
 pub use program::run;
 pub use readiness::{Condition, Readiness};

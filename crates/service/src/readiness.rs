@@ -1,4 +1,5 @@
 //! Readiness as latches: the service is ready when every named condition is, and no longer once it drains.
+//! What it wishes for but can do without degrades it.
 
 use std::sync::{
     Arc, RwLock,
@@ -15,7 +16,15 @@ pub struct Readiness(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     draining: AtomicBool,
-    conditions: RwLock<Vec<(&'static str, Arc<AtomicBool>)>>,
+    conditions: RwLock<Vec<Named>>,
+}
+
+#[derive(Debug)]
+struct Named {
+    name: &'static str,
+    holds: Arc<AtomicBool>,
+    /// Whether the service can do without.
+    wish: bool,
 }
 
 /// One condition of readiness; it holds its last value when dropped.
@@ -26,6 +35,8 @@ pub struct Condition(Arc<AtomicBool>);
 struct Report {
     ready: bool,
     not_ready: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    degraded: Vec<&'static str>,
 }
 
 impl Readiness {
@@ -34,16 +45,30 @@ impl Readiness {
         Self::default()
     }
 
-    /// Adds a condition that is not fulfilled yet; `/readyz` names it while it is not.
+    /// Adds a condition that is not fulfilled yet; `/readyz` names it under `not_ready` while it is not.
     pub fn condition(&self, name: &'static str) -> Condition {
-        let flag = Arc::new(AtomicBool::new(false));
+        self.add(name, false)
+    }
+
+    /// Adds a condition without which the service is ready all the same, only degraded: other replicas
+    /// would fare no better. `/readyz` names it under `degraded` while it is not fulfilled.
+    pub fn wish(&self, name: &'static str) -> Condition {
+        self.add(name, true)
+    }
+
+    fn add(&self, name: &'static str, wish: bool) -> Condition {
+        let holds = Arc::new(AtomicBool::new(false));
         let mut conditions = self
             .0
             .conditions
             .write()
             .expect("no holder of this lock panics");
-        conditions.push((name, Arc::clone(&flag)));
-        Condition(flag)
+        conditions.push(Named {
+            name,
+            holds: Arc::clone(&holds),
+            wish,
+        });
+        Condition(holds)
     }
 
     /// From now on never ready again.
@@ -51,21 +76,29 @@ impl Readiness {
         self.0.draining.store(true, Ordering::Release);
     }
 
-    fn not_ready(&self) -> Vec<&'static str> {
+    fn report(&self) -> Report {
         let conditions = self
             .0
             .conditions
             .read()
             .expect("no holder of this lock panics");
-        let open = conditions
-            .iter()
-            .filter(|(_, ready)| !ready.load(Ordering::Acquire));
+        let open = |wish: bool| {
+            conditions
+                .iter()
+                .filter(move |named| named.wish == wish && !named.holds.load(Ordering::Acquire))
+                .map(|named| named.name)
+        };
         let draining = self
             .0
             .draining
             .load(Ordering::Acquire)
             .then_some("draining");
-        open.map(|(name, _)| *name).chain(draining).collect()
+        let not_ready: Vec<_> = open(false).chain(draining).collect();
+        Report {
+            ready: not_ready.is_empty(),
+            not_ready,
+            degraded: open(true).collect(),
+        }
     }
 }
 
@@ -79,11 +112,7 @@ impl Condition {
 /// `/healthz` answers 200 as long as the process can answer at all; `/readyz` follows `readiness`.
 pub(crate) fn probes(readiness: Readiness) -> impl FnOnce(&mut web::ServiceConfig) {
     let readyz = move || {
-        let not_ready = readiness.not_ready();
-        let report = Report {
-            ready: not_ready.is_empty(),
-            not_ready,
-        };
+        let report = readiness.report();
         let mut response = match report.ready {
             true => HttpResponse::Ok(),
             false => HttpResponse::ServiceUnavailable(),
@@ -106,23 +135,30 @@ mod tests {
     #[test]
     fn unfulfilled_conditions_and_draining_are_named() {
         let readiness = Readiness::new();
-        assert!(readiness.not_ready().is_empty());
+        assert!(readiness.report().not_ready.is_empty());
         let (database, cache) = (
             readiness.condition("database"),
             readiness.condition("cache"),
         );
-        assert_eq!(readiness.not_ready(), ["database", "cache"]);
+        assert_eq!(readiness.report().not_ready, ["database", "cache"]);
         database.set(true);
         cache.set(true);
-        assert!(readiness.not_ready().is_empty());
+        assert!(readiness.report().not_ready.is_empty());
         database.set(false);
         assert_eq!(
-            readiness.not_ready(),
+            readiness.report().not_ready,
             ["database"],
             "a condition can be lost again"
         );
         database.set(true);
+        let payments = readiness.wish("payments");
+        let Report {
+            ready, degraded, ..
+        } = readiness.report();
+        assert_eq!((ready, degraded), (true, vec!["payments"]));
+        payments.set(true);
+        assert!(readiness.report().degraded.is_empty());
         readiness.drain();
-        assert_eq!(readiness.not_ready(), ["draining"]);
+        assert_eq!(readiness.report().not_ready, ["draining"]);
     }
 }

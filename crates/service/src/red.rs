@@ -41,6 +41,16 @@ impl Route {
     pub const fn pattern(&self) -> &'static str {
         self.pattern
     }
+
+    /// Its method.
+    pub const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The statuses it can answer with, 500 among them.
+    pub fn statuses(&self) -> BTreeSet<u16> {
+        self.statuses.iter().copied().chain([500]).collect()
+    }
 }
 
 /// Request metrics of one service; cheap to clone.

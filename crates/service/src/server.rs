@@ -83,6 +83,7 @@ pub struct Service {
     log_level: Option<LogLevel>,
     faults: Faults,
     admin: Pages,
+    documentation: Pages,
 }
 
 impl Service {
@@ -96,6 +97,7 @@ impl Service {
             log_level: None,
             faults: Faults::off(),
             admin: Arc::new(|_| {}),
+            documentation: Arc::new(|_| {}),
         }
     }
 
@@ -126,6 +128,16 @@ impl Service {
         self
     }
 
+    /// Adds pages to the public port that are about the API and no part of it: like probes they are
+    /// neither counted nor traced. Called once per thread.
+    pub fn documentation(
+        mut self,
+        pages: impl Fn(&mut web::ServiceConfig) + Send + Sync + 'static,
+    ) -> Self {
+        self.documentation = Arc::new(pages);
+        self
+    }
+
     /// Binds both ports. `public` registers the handlers of the public API, once per thread: what
     /// it shares between threads has to be made outside. Call it within an actix `System`.
     ///
@@ -143,6 +155,7 @@ impl Service {
             log_level,
             faults,
             admin,
+            documentation,
         } = self;
         // Read before a port is taken.
         let tls = config
@@ -157,12 +170,14 @@ impl Service {
         let mut public = HttpServer::new(move || {
             let (red, plans) = (red.clone(), plans.clone());
             let public = Arc::clone(&public);
+            let documentation = Arc::clone(&documentation);
             App::new()
                 .app_data(json_config(JSON_LIMIT_BYTES))
                 .app_data(path_config())
                 .app_data(query_config())
                 // Before the scope, hence outside its middleware: probes are no requests to count.
                 .configure(probes(probes_of.clone()))
+                .configure(|pages| documentation(pages))
                 .service(
                     web::scope("")
                         .wrap(from_fn(head_as_get))

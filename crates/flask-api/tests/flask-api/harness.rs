@@ -60,22 +60,47 @@ impl Shop {
 
     /// The same, with further flags.
     pub async fn open_with(flags: &[&str]) -> Self {
-        spans();
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("shop.db");
+        let url = format!("sqlite://{}", database.display());
+        Self::start(&url, flags, database, directory).await
+    }
+
+    /// The same, on another database; [`Shop::sql`] is not for it.
+    pub async fn open_on(database_url: &str, flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self::start(database_url, flags, PathBuf::new(), directory).await
+    }
+
+    async fn start(
+        database_url: &str,
+        flags: &[&str],
+        database: PathBuf,
+        directory: TempDir,
+    ) -> Self {
+        spans();
         let payments = MockServer::start().await;
         answer(&payments, approved()).await;
-        let (database_url, payments_url) =
-            (format!("sqlite://{}", database.display()), payments.uri());
+        let payments_url = payments.uri();
         let mut line = vec![
             "flask-api",
             "--listen=127.0.0.1:0",
             "--admin-listen=127.0.0.1:0",
             "--drain-delay=0s",
         ];
-        line.extend(["--database-url", &database_url]);
+        line.extend(["--database-url", database_url]);
         if !flags.contains(&"--payments-url") {
             line.extend(["--payments-url", &payments_url]);
+        }
+        // Each test that is not about them counts on one request an order.
+        for calm in [
+            "--payments-retries=0",
+            "--payments-breaker-failures=1000000",
+        ] {
+            let (flag, _) = calm.split_once('=').unwrap();
+            if !flags.iter().any(|given| given.starts_with(flag)) {
+                line.push(calm);
+            }
         }
         line.extend(flags);
         let args = Args::try_parse_from(line).unwrap();
@@ -155,6 +180,12 @@ impl Shop {
     /// Where a page of the admin port is.
     pub fn admin_url(&self, path: &str) -> String {
         format!("{}{path}", self.admin_url)
+    }
+
+    /// The status of a page of the admin port.
+    pub async fn admin_status(&self, path: &str) -> u16 {
+        let url = format!("{}{path}", self.admin_url);
+        self.http.get(url).send().await.unwrap().status().as_u16()
     }
 
     /// A page of the admin port.

@@ -117,14 +117,21 @@ async fn a_wrong_parameter_is_named() {
         ("cursor=17", "cursor"),
         ("cursor=p0000000000000001", "cursor"),
         ("cursor=%00", "cursor"),
+        ("limit=1&limit=2", "limit"),
     ] {
         let refused = shop.get(&format!("/api/orders?{query}")).await;
         refused.assert_problem(400, "/problems/invalid-parameter");
         assert_eq!(refused.fields(), [field], "{query}");
     }
-    shop.get("/api/orders?limit=1&limit=2")
-        .await
-        .assert_problem(400, "about:blank");
+    let refused = shop.get("/api/orders?cursor=x&status=x&limit=x").await;
+    refused.assert_problem(400, "/problems/invalid-parameter");
+    assert_eq!(
+        refused.fields(),
+        ["status", "limit", "cursor"],
+        "all at once"
+    );
+    let refused = shop.get("/api/products?cursor=x&limit=x").await;
+    assert_eq!(refused.fields(), ["limit", "cursor"]);
     shop.get("/api/orders/99")
         .await
         .assert_problem(404, "/problems/not-found");

@@ -1,15 +1,20 @@
-//! The service as its users meet it: a real server, a real SQLite file, payments over HTTP.
+//! The service as its users meet it: a real server, a real SQLite file or PostgreSQL server, payments over HTTP.
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
 mod cancelling;
 mod catalogue;
 mod database_trouble;
 mod faults;
+mod fixture;
 mod harness;
 mod idempotency;
 mod listing;
 mod metrics;
+mod model;
+mod openapi;
 mod placing;
+mod postgres;
 mod program;
+mod resilience;
 mod store;
 mod tracing_spans;

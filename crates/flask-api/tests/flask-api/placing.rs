@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flask_api::order::{Cart, OrderRequest, OrderStatus};
-use flask_api::payments::Payments;
-use flask_api::sqlite::SqliteStore;
-use flask_api::store::Store;
+use flask_api::payments::breaker::Limits;
+use flask_api::payments::{Payments, Policy};
 use prometheus::Registry;
 use reqwest::Method;
 use serde_json::{Value, json};
 use wiremock::MockServer;
 
+use crate::fixture::Fixture;
 use crate::harness::{
     Answer, STOCK, Shop, answer, approved, approved_later, broken, declined, eventually, one,
 };
@@ -110,18 +110,46 @@ async fn what_is_no_order_at_all_is_a_problem() {
             .body(body);
         Answer::of(request.send().await.unwrap()).await
     };
-    for body in [
-        "",
-        "{",
-        "[]",
-        r#"{"items": 1}"#,
-        r#"{"items": [{"product_id": "1", "quantity": 1}]}"#,
-        r#"{"items": [{"product_id": 1, "quantity": 99999999999999999999}]}"#,
-        r#"{"items": [{"product_id": 1, "quantity": 1, "price_cents": 0}]}"#,
-    ] {
+    for body in ["", "{", r#"{"items": [}"#, "\u{feff}{}"] {
         send("application/json", body.into())
             .await
             .assert_problem(400, "about:blank");
+    }
+    for (body, field, pointer) in [
+        ("[]", "", "#"),
+        ("{}", "", "#"),
+        (r#"{"items": 1}"#, "items", "#/items"),
+        (r#"{"items": [{"product_id": 1}]}"#, "items[0]", "#/items/0"),
+        (
+            r#"{"items": [{"product_id": 1, "quantity": 1}, {"product_id": "1", "quantity": 1}]}"#,
+            "items[1].product_id",
+            "#/items/1/product_id",
+        ),
+        (
+            r#"{"items": [{"product_id": 1, "quantity": 99999999999999999999}]}"#,
+            "items[0].quantity",
+            "#/items/0/quantity",
+        ),
+        (
+            r#"{"items": [{"product_id": 1, "quantity": 1.5}]}"#,
+            "items[0].quantity",
+            "#/items/0/quantity",
+        ),
+        (
+            r#"{"items": [{"product_id": 1, "quantity": 1, "price/cents": 0}]}"#,
+            "items[0].price/cents",
+            "#/items/0/price~1cents",
+        ),
+    ] {
+        let refused = send("application/json", body.into()).await;
+        refused.assert_problem(400, "/problems/invalid-body");
+        assert_eq!(refused.fields(), [field], "{body}");
+        assert_eq!(refused.body["errors"][0]["pointer"], pointer, "{body}");
+        let message = refused.body["errors"][0]["message"].as_str().unwrap();
+        assert!(
+            !message.is_empty() && !message.contains("line"),
+            "{message}"
+        );
     }
     send("text/plain", one(1, 1).to_string().into())
         .await
@@ -143,7 +171,7 @@ async fn more_than_there_is_cannot_be_ordered() {
     refused.assert_problem(409, "/problems/out-of-stock");
     assert_eq!(
         refused.body["errors"],
-        json!([{"field": "items[1].quantity", "message": "5 left"}])
+        json!([{"field": "items[1].quantity", "pointer": "#/items/1/quantity", "message": "5 left"}])
     );
     assert_eq!(
         shop.stock(1).await,
@@ -215,13 +243,21 @@ async fn without_anybody_at_the_address_of_payments_an_order_fails() {
 
 #[tokio::test]
 async fn an_order_is_settled_though_nobody_waits_for_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", directory.path().join("shop.db").display());
-    let store = Arc::new(SqliteStore::open(&url).await.unwrap());
+    let fixture = Fixture::sqlite();
+    let store = fixture.store().await;
     let bank = MockServer::start().await;
     let (approved_later, decide) = approved_later();
     answer(&bank, approved_later).await;
-    let payments = Payments::new(&bank.uri(), Duration::from_secs(60), &Registry::new()).unwrap();
+    let policy = Policy {
+        timeout: Duration::from_secs(60),
+        attempt_timeout: Duration::from_secs(60),
+        retries: 0,
+        breaker: Limits {
+            failures: 1,
+            pause: Duration::ZERO,
+        },
+    };
+    let payments = Payments::new(&bank.uri(), policy, &Registry::new()).unwrap();
     let shop = Arc::new(flask_api::shop::Shop::new(store.clone(), payments));
     let status = async || Some(store.order(1).await.unwrap()?.status);
 

@@ -8,7 +8,7 @@ use reqwest::Method;
 use crate::harness::{Answer, Shop, broken, eventually, one, spans};
 
 /// All spans of a trace, once its server span is over.
-async fn trace(id: TraceId) -> Vec<SpanData> {
+pub async fn trace(id: TraceId) -> Vec<SpanData> {
     let mut found = Vec::new();
     eventually("the trace is complete", async || {
         found = spans().get_finished_spans().unwrap();
@@ -19,7 +19,7 @@ async fn trace(id: TraceId) -> Vec<SpanData> {
     found
 }
 
-fn attribute(span: &SpanData, key: &str) -> Option<Value> {
+pub fn attribute(span: &SpanData, key: &str) -> Option<Value> {
     let attribute = span
         .attributes
         .iter()
@@ -28,7 +28,7 @@ fn attribute(span: &SpanData, key: &str) -> Option<Value> {
 }
 
 #[track_caller]
-fn assert_attributes(span: &SpanData, expected: &[(&str, &str)]) {
+pub fn assert_attributes(span: &SpanData, expected: &[(&str, &str)]) {
     for (key, value) in expected {
         let actual = attribute(span, key).map(|value| value.to_string());
         assert_eq!(actual.as_deref(), Some(*value), "{key} of {span:?}");
@@ -36,7 +36,7 @@ fn assert_attributes(span: &SpanData, expected: &[(&str, &str)]) {
 }
 
 /// Places an order as part of the caller's trace `id`.
-async fn place_in_trace(shop: &Shop, id: &str) -> Answer {
+pub async fn place_in_trace(shop: &Shop, id: &str) -> Answer {
     let traceparent = format!("00-{id}-00f067aa0ba902b7-01");
     let request = shop
         .request(Method::POST, "/api/orders")

@@ -20,6 +20,8 @@ use tokio::{
 /// Far longer than anything here takes: only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+const TOKEN: &str = "0123456789abcdef";
+
 /// Killed when it is dropped.
 pub(crate) struct Program {
     child: Child,
@@ -42,6 +44,15 @@ pub(crate) fn command(flags: &[&str]) -> Command {
 }
 
 impl Program {
+    /// The same, with [`TOKEN`] to change it by.
+    pub(crate) async fn start_with_token(flags: &[&str]) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), TOKEN).unwrap();
+        let token = ["--chaos-token-file", file.path().to_str().unwrap()];
+        // The file has been read once it serves.
+        Self::start(&[&token, flags].concat()).await
+    }
+
     pub(crate) async fn start(flags: &[&str]) -> Self {
         let mut child = command(flags).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -78,6 +89,24 @@ impl Program {
 
     pub(crate) async fn pay(&self, body: Value) -> reqwest::Response {
         client().post(self.url()).json(&body).send().await.unwrap()
+    }
+
+    /// Changes its behaviour, with the token.
+    pub(crate) async fn patch(&self, change: &Value) -> reqwest::Response {
+        client()
+            .patch(self.admin_url("/behaviour"))
+            .bearer_auth(TOKEN)
+            .json(change)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn behaviour(&self) -> Value {
+        let request = client()
+            .get(self.admin_url("/behaviour"))
+            .bearer_auth(TOKEN);
+        request.send().await.unwrap().json().await.unwrap()
     }
 
     pub(crate) async fn metric(&self, series: &str) -> f64 {

@@ -117,6 +117,16 @@ fn stopped(faults: &Faults, which: impl IntoIterator<Item = Fault>) -> HttpRespo
     HttpResponse::Ok().json(json!({ "stopped": stopped }))
 }
 
+impl Faults {
+    /// Lets whoever shows the token go on, for further pages that change how a service behaves.
+    ///
+    /// # Errors
+    /// 404 without a token file, 401 without its token.
+    pub fn authorize(&self, request: &HttpRequest) -> Result<(), Problem> {
+        allow(self, request)
+    }
+}
+
 /// Who knows the token may go on.
 fn allow(faults: &Faults, request: &HttpRequest) -> Result<(), Problem> {
     let Some(inner) = faults.inner() else {

@@ -48,7 +48,7 @@ pub async fn create(path: &Path, journal: SqliteJournalMode) -> SqliteConnection
         .journal_mode(journal);
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
     let migrations =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/flask-api/migrations");
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/flask-api/migrations/sqlite");
     Migrator::new(migrations)
         .await
         .unwrap()
