@@ -6,6 +6,7 @@ mod counts;
 mod journey;
 mod open_loop;
 mod program;
+mod protocols;
 mod results;
 mod signals;
 mod target;
