@@ -8,6 +8,7 @@ mod open_loop;
 mod program;
 mod protocols;
 mod results;
+mod scenario;
 mod signals;
 mod target;
 mod telling;
