@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod counts;
+mod endings;
 mod journey;
 mod open_loop;
 mod program;
