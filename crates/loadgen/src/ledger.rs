@@ -110,6 +110,11 @@ impl Ledger {
         self.connections.set(connections);
     }
 
+    /// Connections that are open.
+    pub fn open_connections(&self) -> u64 {
+        self.connections.get().open
+    }
+
     /// A journey begins.
     pub fn begins(&self, journey: usize) {
         self.walking.set(self.walking.get() + 1);

@@ -107,7 +107,7 @@ fn a_terminal_shows_the_run_as_it_goes_and_the_result_so_far() {
     read_up_to(&["█"]);
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a process number"));
     nix::sys::signal::kill(pid, Signal::SIGINT).expect("it is running");
-    read_up_to(&["stopping", "Not limited by the generator", "interrupted"]);
+    read_up_to(&["stopping", "imited by the generator", "interrupted"]);
     let mut json = Vec::new();
     child
         .stdout

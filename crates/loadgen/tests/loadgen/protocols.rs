@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
 
 use crate::program::{command, output, result};
+use crate::target::eventually;
 
 /// What a server has seen.
 #[derive(Debug, Default)]
@@ -370,6 +371,34 @@ fn connections_are_kept_or_not() {
         ),
         (20, 20)
     );
+}
+
+#[test]
+fn a_held_connection_that_is_closed_is_opened_anew() {
+    // Every answer ends its connection.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let accepted: Arc<AtomicU64> = Arc::default();
+    let count = Arc::clone(&accepted);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, count) = (stream.expect("a connection"), Arc::clone(&count));
+            std::thread::spawn(move || {
+                use std::io::{Read as _, Write as _};
+                count.fetch_add(1, Ordering::SeqCst);
+                let length = stream.read(&mut [0; 1024]).unwrap_or(0);
+                if length > 0 {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                }
+            });
+        }
+    });
+    let summary = result(&[&url, "--rate", "20", "--for", "1s", "--connections", "5"]);
+    assert_eq!((summary.sent, summary.received), (20, 20), "{summary:?}");
+    let made = summary.generator.connections;
+    // One for each request, and those that are held for nothing at the end.
+    assert!((20..=30).contains(&made), "{made}");
+    eventually("all are accepted", || (accepted.load(Ordering::SeqCst) == made).then_some(()));
 }
 
 #[test]
