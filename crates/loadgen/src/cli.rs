@@ -46,7 +46,50 @@ pub enum Command {
     /// Say whether B is slower than A, and how sure that is
     #[command(after_help = COMPARE_EXAMPLES)]
     Compare(CompareArgs),
+    /// Write and check scenarios: what customers do
+    #[command(subcommand, after_help = SCENARIO_EXAMPLES)]
+    Scenario(ScenarioCommand),
 }
+
+/// What to do with scenarios.
+#[derive(Debug, Subcommand)]
+pub enum ScenarioCommand {
+    /// Print one that comes with loadgen: shop, browse, order or cancel; the names where none is given
+    Show {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Print the JSON schema of scenarios, for editors and other programs
+    Schema,
+    /// Say whether a scenario can be run, and every mistake if not
+    Check {
+        /// The scenarios
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<String>,
+    },
+    /// Print a scenario to begin with, made from an OpenAPI 3 document in JSON or YAML
+    FromOpenapi {
+        /// The document; "-" is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+const SCENARIO_EXAMPLES: &str = "\
+Examples:
+  Begin with one of those that come along:
+    loadgen scenario show shop > mine.yaml
+    loadgen scenario check mine.yaml
+    loadgen run http://127.0.0.1:5000 --scenario mine.yaml --rate 4 --for 1m
+
+  Begin with what an API says of itself:
+    curl -s http://127.0.0.1:5000/openapi.json | loadgen scenario from-openapi - > mine.yaml
+
+  Let editors complete and check while you write (the first line of a scenario names the schema):
+    loadgen scenario schema > scenario.schema.json
+
+Exit status: 0; 2 when something given is wrong.";
 
 const MERGE_EXAMPLES: &str = "\
 Examples:
@@ -424,6 +467,14 @@ pub enum CannotStart {
     /// A scenario cannot be run.
     #[error("{0}")]
     Scenario(#[from] Refused),
+    /// A description of an API is none that can be used.
+    #[error("{}: {why}", path.display())]
+    OpenApi {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A flag's value is wrong, or contradicts another one.
     #[error("{0}")]
     Wrong(String),

@@ -2,7 +2,8 @@
 //!
 //! All of it happens on one thread. A connection is a task that waits for work; giving it a request is putting that in
 //! its slot and waking it. Nothing here waits for an answer before it takes the next request, nobody tries anything
-//! twice, and nothing is held back: a request that cannot be sent has failed, and is counted.
+//! twice, and nothing is held back: a request that cannot be sent has failed, and is counted. The one thing that pauses is
+//! opening connections anew that are only there to be held, and it says so.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -30,6 +31,10 @@ use crate::transport::{Connector, Protocol, Stream};
 /// Idle connections are given up before common servers close them (gunicorn after 2 s, actix after 5 s):
 /// sending on a connection that is being closed would show as an error of the server.
 const IDLE_CONNECTION: Duration = Duration::from_millis(1500);
+/// So many connections that were to be held are opened anew at once.
+const REOPENED: usize = 100;
+/// The pause after one that cannot be opened anew.
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// As much is read at once; all connections share it.
 const SCRATCH: usize = 64 * 1024;
 
@@ -81,6 +86,9 @@ pub struct Client {
     pools: Vec<RefCell<Pool>>,
     multiplexed: Vec<http2::Connections>,
     scratch: RefCell<Box<[u8]>>,
+    /// Held connections that are being opened anew, and from when on that is worth another try.
+    reopening: Cell<usize>,
+    reopen_from: Cell<Option<Instant>>,
 }
 
 /// Idle connections to one target; what was used last is at the back.
@@ -163,6 +171,8 @@ impl Client {
             manner,
             ledger,
             scratch: RefCell::new(vec![0; SCRATCH].into()),
+            reopening: Cell::new(0),
+            reopen_from: Cell::new(None),
         })
     }
 
@@ -194,6 +204,42 @@ impl Client {
         let held = self.manner.held.is_some();
         for pool in &self.pools {
             pool.borrow_mut().sweep(held);
+        }
+        let Some(held) = self.manner.held else { return };
+        if self.connector.protocol() == Protocol::Http2
+            || self.reopening.get() > 0
+            || self
+                .reopen_from
+                .get()
+                .is_some_and(|time| Instant::now() < time)
+        {
+            return;
+        }
+        let open = usize::try_from(self.ledger.open_connections()).unwrap_or(held);
+        for number in 0..held.saturating_sub(open).min(REOPENED) {
+            self.reopening.set(self.reopening.get() + 1);
+            spawn_local(Rc::clone(self).reopen(number % self.pools.len()));
+        }
+    }
+
+    async fn reopen(self: Rc<Self>, target: usize) {
+        let stream = self.connect(target).await;
+        self.reopening.set(self.reopening.get() - 1);
+        match stream {
+            Ok(stream) => self.serve(target, stream, None).await,
+            Err(error) => {
+                // Once for all that fail together.
+                let from = Instant::now() + REOPEN_PAUSE;
+                if self
+                    .reopen_from
+                    .replace(Some(from))
+                    .is_none_or(|time| time <= Instant::now())
+                {
+                    tracing::warn!(
+                        "cannot open connections that are to be held: {error}; trying again in {REOPEN_PAUSE:?}"
+                    );
+                }
+            }
         }
     }
 

@@ -229,6 +229,7 @@ async fn told_twice(stops: &mut mpsc::UnboundedReceiver<()>, interrupted: &mut b
 
 impl Run {
     fn make(self: &Rc<Self>, start: Start, due: Instant) {
+        self.ledger.arrived();
         if !self.ledger.admit(self.max_in_flight) {
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::summary::{Percentiles, Summary};
+use crate::summary::{Percentiles, Summary, Traced};
 use crate::times::Times;
 
 const STYLE: &str = "
@@ -38,8 +38,11 @@ pub fn page(summary: &Summary) -> String {
         over_time(summary),
         by_percentile(summary),
         routes(summary),
+        journeys(summary),
         errors(summary),
-        slowest(summary),
+        traced("Slowest traces", &summary.slowest),
+        traced("Failed traces", &summary.failures),
+        generator(summary),
     ];
     page.extend(sections);
     page.push_str("</body>\n</html>\n");
@@ -81,7 +84,7 @@ fn verdict(summary: &Summary) -> String {
             "<p class=\"bad\">Limited by the generator: {}.</p>\n",
             escaped(because)
         ),
-        None => "<p class=\"dim\">Not limited by the generator: it was on time, and dropped nothing.</p>\n".to_owned(),
+        None => "<p class=\"dim\">Not limited by the generator: it was on time, had time to spare, and dropped nothing.</p>\n".to_owned(),
     }
 }
 
@@ -284,20 +287,54 @@ fn errors(summary: &Summary) -> String {
     "<h2>Failed connections</h2>\n".to_owned() + &table(&["", "number", "the first one"], rows)
 }
 
-fn slowest(summary: &Summary) -> String {
-    if summary.slowest.is_empty() {
+fn traced(title: &str, traces: &[Traced]) -> String {
+    if traces.is_empty() {
         return String::new();
     }
-    let rows = summary.slowest.iter().map(|slow| {
+    let rows = traces.iter().map(|traced| {
         vec![
-            format!("{} {}", slow.trace_id, slow.request),
-            slow.outcome.clone(),
-            number(Some(slow.latency_ms)),
-            number(Some(slow.service_ms)),
+            format!("{} {}", traced.trace_id, traced.request),
+            traced.outcome.clone(),
+            number(Some(traced.latency_ms)),
+            number(Some(traced.service_ms)),
         ]
     });
-    "<h2>Slowest traces</h2>\n".to_owned()
-        + &table(&["trace", "answer", "latency, ms", "service, ms"], rows)
+    format!("<h2>{title}</h2>\n") + &table(&["trace", "answer", "latency, ms", "service, ms"], rows)
+}
+
+fn journeys(summary: &Summary) -> String {
+    if summary.journeys.is_empty() {
+        return String::new();
+    }
+    let rows = summary.journeys.iter().flat_map(|(name, journey)| {
+        let whole = vec![
+            name.clone(),
+            journey.begun.to_string(),
+            journey.completed.to_string(),
+        ];
+        let reasons = journey.broken_off.iter();
+        let reasons = reasons.map(|(why, count)| {
+            vec![
+                format!("broken off: {why}"),
+                String::new(),
+                count.to_string(),
+            ]
+        });
+        std::iter::once(whole).chain(reasons)
+    });
+    "<h2>Journeys</h2>\n".to_owned() + &table(&["", "begun", "completed"], rows)
+}
+
+fn generator(summary: &Summary) -> String {
+    let used = &summary.generator;
+    let row = vec![
+        format!("{:.0} %", used.cpu_share * 100.0),
+        format!("{:.0} MiB", used.max_rss_bytes as f64 / f64::from(1 << 20)),
+        used.connections.to_string(),
+        used.max_connections.to_string(),
+    ];
+    "<h2>What the generator used</h2>\n".to_owned()
+        + &table(&["of a core", "memory", "connections", "at a time"], [row])
 }
 
 /// Lines over a common axis, from zero up.

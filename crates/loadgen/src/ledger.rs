@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::metrics::{Metrics, Tally};
 use crate::outcome::Outcome;
+use crate::pulse::Wrist;
 use crate::summary::{Generator, Paced, Recorder, Summary};
 
 /// What is sent, what is on its way, and what came of it.
@@ -18,6 +19,8 @@ pub struct Ledger {
     /// Counts for Prometheus that it has not been told yet.
     tally: RefCell<Tally>,
     metrics: Arc<Metrics>,
+    wrist: RefCell<Wrist>,
+    arrived: Cell<u64>,
     planned: Cell<u64>,
     dropped: Cell<u64>,
     in_flight: Cell<u64>,
@@ -42,6 +45,8 @@ impl Ledger {
             recorder: RefCell::new(Recorder::new(Instant::now(), routes, journeys)),
             tally: RefCell::new(metrics.tally()),
             metrics,
+            wrist: RefCell::new(Wrist::new(Instant::now())),
+            arrived: Cell::new(0),
             planned: Cell::new(0),
             dropped: Cell::new(0),
             in_flight: Cell::new(0),
@@ -54,9 +59,15 @@ impl Ledger {
     /// The first start is due at `begin`.
     pub fn begin(&self, begin: Instant) {
         self.recorder.borrow_mut().begin(begin);
+        self.wrist.replace(Wrist::new(begin));
     }
 
-    /// A start came due. Whether there is room for it among `max` requests in flight; otherwise it is dropped.
+    /// A start of the schedule came due; it takes its first request to [`Ledger::admit`], too.
+    pub fn arrived(&self) {
+        self.arrived.set(self.arrived.get() + 1);
+    }
+
+    /// A request came due. Whether there is room for it among `max` requests in flight; otherwise it is dropped.
     pub fn admit(&self, max: u64) -> bool {
         self.planned.set(self.planned.get() + 1);
         let room = self.in_flight.get() < max;
@@ -76,6 +87,8 @@ impl Ledger {
     /// A request has ended.
     pub fn ended(&self, outcome: Outcome) {
         self.tally.borrow_mut().observe(&outcome);
+        let latency = outcome.is_timed().then(|| outcome.latency());
+        self.wrist.borrow_mut().ended(latency, outcome.arrival);
         self.recorder.borrow_mut().record(outcome);
         self.in_flight.set(self.in_flight.get() - 1);
         self.notice();
@@ -97,8 +110,8 @@ impl Ledger {
         self.connections.set(connections);
     }
 
-    /// How many connections are open.
-    pub fn connections(&self) -> u64 {
+    /// Connections that are open.
+    pub fn open_connections(&self) -> u64 {
         self.connections.get().open
     }
 
@@ -139,6 +152,11 @@ impl Ledger {
             .in_flight
             .set(i64::try_from(self.in_flight.get()).unwrap_or(i64::MAX));
         self.metrics.wanted_rate.set(wanted_rate);
+        let pulse =
+            self.wrist
+                .borrow_mut()
+                .pulse(Instant::now(), wanted_rate, self.connections.get().open);
+        self.metrics.feel(pulse, self.arrived.get());
     }
 
     /// The result, at the end. What is still on its way counts as abandoned.

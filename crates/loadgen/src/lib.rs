@@ -34,11 +34,13 @@ mod http2;
 pub mod journey;
 pub mod ledger;
 pub mod metrics;
+pub mod openapi;
 pub mod outcome;
 pub mod pace;
 pub mod pacing;
 pub mod processor;
 mod progress;
+pub mod pulse;
 pub mod report;
 pub mod scenario;
 pub mod summary;
@@ -51,7 +53,8 @@ pub mod transport;
 
 pub use cli::Args;
 use cli::{
-    Asked, CannotStart, Command, CompareArgs, MergeArgs, Output, Outputs, RunArgs, read_result,
+    Asked, CannotStart, Command, CompareArgs, MergeArgs, Output, Outputs, RunArgs, ScenarioCommand,
+    read_result,
 };
 use metrics::{Endpoint, Metrics};
 use progress::{Progress, note};
@@ -70,6 +73,7 @@ pub fn run(args: Args) -> ExitCode {
         Command::Run(args) => run_load(args),
         Command::Merge(args) => merge(args),
         Command::Compare(args) => compare_results(args),
+        Command::Scenario(command) => scenarios(command),
     };
     match good {
         Ok(true) => ExitCode::SUCCESS,
@@ -104,6 +108,31 @@ fn compare_results(args: &CompareArgs) -> Result<bool, CannotStart> {
     }
     deliver(&answer, &compare::text(&answer), json)?;
     Ok(!answer.worse)
+}
+
+fn scenarios(command: &ScenarioCommand) -> Result<bool, CannotStart> {
+    let text = match command {
+        ScenarioCommand::Show { name: None } => scenario::list(),
+        ScenarioCommand::Show { name: Some(name) } => scenario::built_in(name)
+            .ok_or_else(|| {
+                CannotStart::Wrong(format!(
+                    "there is no scenario {name:?} here; there are\n{}",
+                    scenario::list()
+                ))
+            })?
+            .to_owned(),
+        ScenarioCommand::Schema => scenario::schema(),
+        ScenarioCommand::Check { files } => {
+            let mut said = String::new();
+            for file in files {
+                let checked = scenario::load(file)?;
+                said += &format!("{file}: {checked}\n");
+            }
+            said
+        }
+        ScenarioCommand::FromOpenapi { file } => openapi::skeleton_of(file)?,
+    };
+    Ok(io::stdout().write_all(text.as_bytes()).map(|()| true)?)
 }
 
 /// Judges a result and tells it to everybody; whether it is good.
@@ -212,7 +241,7 @@ async fn watch(
         endpoint.serve(metrics.registry().clone())?;
     }
 
-    let progress = Progress::new(asked.schedule.expected());
+    let mut progress = Progress::new(asked.schedule.expected());
     let mut ticks = tokio::time::interval(progress.interval());
     ticks.tick().await;
     let (stop, stops) = mpsc::unbounded_channel();
@@ -222,16 +251,16 @@ async fn watch(
         tokio::select! {
             summary = &mut result => break summary,
             _ = ticks.tick() => progress.show(metrics),
-            _ = interrupt.recv() => stop_once_more(&stop, metrics),
-            _ = terminate.recv() => stop_once_more(&stop, metrics),
+            _ = interrupt.recv() => stop_once_more(&stop, metrics, &progress),
+            _ = terminate.recv() => stop_once_more(&stop, metrics, &progress),
         }
     };
     progress.finish();
     Ok(summary.map_err(io::Error::other)??)
 }
 
-fn stop_once_more(stop: &mpsc::UnboundedSender<()>, metrics: &Metrics) {
-    note(&format!(
+fn stop_once_more(stop: &mpsc::UnboundedSender<()>, metrics: &Metrics, progress: &Progress) {
+    progress.note(&format!(
         "stopping; waiting for {} requests in flight (once more: do not wait)",
         metrics.in_flight.get()
     ));

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use prometheus::local::{LocalHistogram, LocalIntCounter};
@@ -11,6 +13,7 @@ use prometheus::{
 };
 
 use crate::outcome::{End, Failure, Outcome, STATUS_CLASSES, status_class};
+use crate::pulse::Pulse;
 
 /// Bounds in seconds, from a millisecond to the default time-out and beyond it.
 const LATENCY_BUCKETS: [f64; 16] = [
@@ -39,6 +42,9 @@ pub struct Metrics {
     timeouts: IntCounter,
     latency: Histogram,
     lateness: Histogram,
+    /// Not for Prometheus, which has the rest to compute them from.
+    pulse: Mutex<Pulse>,
+    arrived: AtomicU64,
 }
 
 impl Metrics {
@@ -105,6 +111,8 @@ impl Metrics {
                 "From the intended to the actual start.",
                 &LATENESS_BUCKETS,
             ),
+            pulse: Mutex::default(),
+            arrived: AtomicU64::new(0),
             registry,
         };
         metrics.wanted_rate.set(wanted_rate);
@@ -128,6 +136,22 @@ impl Metrics {
             latency: self.latency.local(),
             lateness: self.lateness.local(),
         }
+    }
+
+    /// How the run is going at the moment.
+    pub fn pulse(&self) -> Pulse {
+        *self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts that came due so far.
+    pub fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Tells how the run is going, and how many starts came due.
+    pub fn feel(&self, pulse: Pulse, arrived: u64) {
+        *self.pulse.lock().unwrap_or_else(PoisonError::into_inner) = pulse;
+        self.arrived.store(arrived, Ordering::Relaxed);
     }
 
     /// Failed connections, answers that were not asked for, and time-outs so far.

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::summary::{Percentiles, Summary};
+use crate::summary::{Generator, Percentiles, Summary, Traced};
 
 /// The result as text: counts, percentiles, what to make of them. Ends in a line break.
 pub fn text(summary: &Summary) -> String {
@@ -10,11 +10,19 @@ pub fn text(summary: &Summary) -> String {
     if summary.routes.len() > 1 {
         sections.push(routes(summary));
     }
+    if !summary.journeys.is_empty() {
+        sections.push(journeys(summary));
+    }
     if !summary.errors.is_empty() {
         sections.push(errors(summary));
     }
-    if !summary.slowest.is_empty() {
-        sections.push(slowest(summary));
+    for (title, traces) in [
+        ("slowest traces", &summary.slowest),
+        ("failed traces", &summary.failures),
+    ] {
+        if !traces.is_empty() {
+            sections.push(traced(title, traces));
+        }
     }
     if !summary.thresholds.is_empty() {
         sections.push(thresholds(summary));
@@ -32,8 +40,14 @@ fn table() -> Table {
 fn counts(summary: &Summary) -> String {
     let mut table = table();
     let rate = format!(
-        "{} /s wanted, {} /s achieved",
-        summary.wanted_rate, summary.achieved_rate
+        "{} /s wanted, {} /s achieved{}",
+        summary.wanted_rate,
+        summary.achieved_rate,
+        if summary.journeys.is_empty() {
+            ""
+        } else {
+            " (journeys)"
+        }
     );
     let length = format!(
         "{} s{}",
@@ -65,8 +79,19 @@ fn counts(summary: &Summary) -> String {
             } else {
                 classes.join(", ")
             },
-        ]);
+        ])
+        .add_row(vec!["generator".to_owned(), generator(&summary.generator)]);
     table.trim_fmt()
+}
+
+fn generator(used: &Generator) -> String {
+    format!(
+        "{:.0} % of a core, {:.0} MiB, {} connections, {} at a time",
+        used.cpu_share * 100.0,
+        used.max_rss_bytes as f64 / f64::from(1 << 20),
+        used.connections,
+        used.max_connections
+    )
 }
 
 fn number(value: Option<f64>) -> String {
@@ -147,23 +172,45 @@ fn errors(summary: &Summary) -> String {
     table.trim_fmt()
 }
 
-fn slowest(summary: &Summary) -> String {
+fn traced(title: &str, traces: &[Traced]) -> String {
     let mut table = table();
-    table.set_header(vec!["slowest traces", "ms", "", ""]);
-    for slow in summary.slowest.iter().take(3) {
+    table.set_header(vec![title, "ms", "", ""]);
+    for traced in traces.iter().take(3) {
         table.add_row(vec![
-            slow.trace_id.clone(),
-            format!("{:.3}", slow.latency_ms),
-            slow.request.clone(),
-            slow.outcome.clone(),
+            traced.trace_id.clone(),
+            format!("{:.3}", traced.latency_ms),
+            traced.request.clone(),
+            traced.outcome.clone(),
         ]);
     }
+    table.trim_fmt()
+}
+
+fn journeys(summary: &Summary) -> String {
+    let mut table = table();
+    table.set_header(vec!["journeys", "begun", "completed", "broken off"]);
+    for (name, journey) in &summary.journeys {
+        let reasons = journey.broken_off.iter();
+        let reasons: Vec<_> = reasons
+            .map(|(why, count)| format!("{count} x {why}"))
+            .collect();
+        table.add_row(vec![
+            name.clone(),
+            journey.begun.to_string(),
+            journey.completed.to_string(),
+            reasons.join(", "),
+        ]);
+    }
+    right(&mut table, 1..=2);
     table.trim_fmt()
 }
 
 fn verdict(summary: &Summary) -> String {
     match &summary.limited_because {
         Some(because) => format!("Limited by the generator: {because}."),
-        None => "Not limited by the generator: it was on time, and dropped nothing.".to_owned(),
+        None => {
+            "Not limited by the generator: it was on time, had time to spare, and dropped nothing."
+                .to_owned()
+        }
     }
 }

@@ -285,6 +285,34 @@ pub fn load(name: &str) -> Result<Checked, Refused> {
     }
 }
 
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self
+            .journeys
+            .iter()
+            .map(|journey| journey.name.as_str())
+            .collect();
+        write!(
+            f,
+            "good; journeys {}, {:.2} requests each on average",
+            names.join(", "),
+            journey::mean_steps(&self.journeys)
+        )
+    }
+}
+
+/// The scenarios that come with loadgen, a line each.
+pub fn list() -> String {
+    let line = |(name, text): (&str, &str)| {
+        let about = serde_saphyr::from_str::<Scenario>(text).ok();
+        let about = about
+            .and_then(|scenario| scenario.description)
+            .unwrap_or_default();
+        format!("{name:8}{}\n", about.trim())
+    };
+    BUILT_IN.map(line).concat()
+}
+
 /// The text of a scenario that comes with loadgen.
 pub fn built_in(name: &str) -> Option<&'static str> {
     BUILT_IN

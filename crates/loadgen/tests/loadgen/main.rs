@@ -3,10 +3,13 @@
 #![cfg(test)]
 
 mod counts;
+mod endings;
 mod journey;
 mod open_loop;
 mod program;
+mod protocols;
 mod results;
+mod scenario;
 mod signals;
 mod target;
 mod telling;

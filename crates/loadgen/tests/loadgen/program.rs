@@ -88,6 +88,11 @@ impl Running {
         kill(Pid::from_raw(pid), signal).expect("it is running");
     }
 
+    /// Waits until it is gone, however it ended.
+    pub fn gone(mut self) {
+        self.child.wait().expect("it ends");
+    }
+
     /// Waits for its good end and returns the result.
     pub fn result(mut self) -> Summary {
         let mut rest = String::new();

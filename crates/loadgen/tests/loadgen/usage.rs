@@ -2,6 +2,10 @@
 
 use std::net::TcpListener;
 
+use clap::Parser as _;
+use loadgen::cli::{Args, Command};
+use serde_json::Value;
+
 use crate::program::{command, output, summary};
 use crate::target::{Answer, Target};
 
@@ -119,4 +123,34 @@ fn every_flag_is_also_an_environment_variable() {
                 && seen.path.contains("/api/")),
         "{seen:?}"
     );
+}
+
+#[test]
+fn the_job_for_kubernetes_shards_one_plan_among_all_its_pods() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/loadgen-job.yaml");
+    let job = std::fs::read_to_string(file).expect("the job");
+    let job: Value = serde_saphyr::from_str(&job).expect("YAML");
+    let spec = &job["spec"];
+    assert_eq!(spec["completionMode"], "Indexed");
+    assert_eq!(spec["completions"], spec["parallelism"]);
+    let pods = spec["completions"].as_u64().expect("a number");
+    let container = &spec["template"]["spec"]["containers"][0];
+    let args = container["args"].as_array().expect("arguments");
+    let args: Vec<_> = args.iter().map(|arg| arg.as_str().expect("text")).collect();
+    let (ours, args) = args.split_at(2);
+    assert_eq!(ours, ["component", "loadgen"]);
+    for pod in 0..pods {
+        let of_pod = |arg: &&str| arg.replace("$(JOB_COMPLETION_INDEX)", &pod.to_string());
+        let args = ["loadgen".to_owned()]
+            .into_iter()
+            .chain(args.iter().map(of_pod));
+        let Command::Run(args) = Args::try_parse_from(args).expect("good arguments").command else {
+            panic!("it does not run");
+        };
+        assert_eq!(args.shard.to_string(), format!("{pod}/{pods}"));
+        assert!(
+            args.seed.is_some(),
+            "a plan that is random is shared only with its seed"
+        );
+    }
 }
