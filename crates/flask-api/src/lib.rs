@@ -30,7 +30,7 @@ use telemetry::{LogOutput, Telemetry};
 
 use crate::database::{Database, OpenError, UrlError};
 use crate::payments::breaker::Limits;
-use crate::payments::{ClientError, Payments, Policy};
+use crate::payments::{Endpoint, Payments, Policy};
 use crate::shop::Shop;
 use crate::store::StoreError;
 
@@ -72,14 +72,20 @@ pub struct Args {
 
     /// Where orders are kept: sqlite://FILE, created if missing, shared by replicas on one machine; or
     /// postgres://USER:PASSWORD@HOST/DATABASE, shared by any
+    // Never repeated in an error: it may hold a password.
     #[arg(
         long,
         value_name = "URL",
         env = "DATABASE_URL",
         default_value = "sqlite://shop.db",
-        hide_env_values = true
+        hide_env_values = true,
+        conflicts_with = "database_url_file"
     )]
-    pub database_url: String,
+    pub database_url: Database,
+
+    /// A file with that URL, for one with a password: a process's flags and environment are no secret
+    #[arg(long, value_name = "FILE", env = "DATABASE_URL_FILE", value_parser = read_database_url)]
+    pub database_url_file: Option<Database>,
 
     /// Most database connections of this replica (on SQLite: those that read, beside the one that writes)
     #[arg(
@@ -92,13 +98,15 @@ pub struct Args {
     pub database_connections: u32,
 
     /// The payment service
+    // Never repeated in an error either.
     #[arg(
         long,
         value_name = "URL",
         env = "PAYMENTS_URL",
-        default_value = "http://127.0.0.1:5010"
+        default_value = "http://127.0.0.1:5010",
+        hide_env_values = true
     )]
-    pub payments_url: String,
+    pub payments_url: Endpoint,
 
     /// How long to wait for the payment service, retries included, before an order fails
     #[arg(long, value_name = "TIME", env = "PAYMENTS_TIMEOUT", default_value = "2s", value_parser = service::parse_duration)]
@@ -128,7 +136,21 @@ pub struct Args {
     pub payments_breaker_pause: Duration,
 }
 
+/// The first line of a file as a database URL.
+fn read_database_url(file: &str) -> Result<Database, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+    let url = text.lines().next().unwrap_or_default().trim();
+    url.parse()
+        .map_err(|error: UrlError| format!("in {file} {error}"))
+}
+
 impl Args {
+    fn database(&self) -> &Database {
+        self.database_url_file
+            .as_ref()
+            .unwrap_or(&self.database_url)
+    }
+
     fn payments_policy(&self) -> Policy {
         Policy {
             timeout: self.payments_timeout,
@@ -207,17 +229,10 @@ impl App {
             &[Fault::Dependency, Fault::DatabaseLock],
         )?;
         let readiness = Readiness::new();
-        let payments = Payments::new(&args.payments_url, args.payments_policy(), &registry)
-            .map_err(|error| match error {
-                ClientError::Url => service::Error::Usage(error.to_string()).into(),
-                error => anyhow::Error::from(error),
-            })?
+        let payments = Payments::new(&args.payments_url, args.payments_policy(), &registry)?
             .with_faults(faults.clone())
             .reporting_to(readiness.wish("payments"));
-        let database: Database = args
-            .database_url
-            .parse()
-            .map_err(|error: UrlError| service::Error::Usage(error.to_string()))?;
+        let database = args.database().clone();
         let store =
             database
                 .open(args.database_connections)

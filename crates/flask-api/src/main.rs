@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    flask_api::run(flask_api::Args::parse())
+    service::settings::start(flask_api::run)
 }

@@ -1,10 +1,12 @@
 //! What the shop is about: products, orders, and the rules an order has to keep.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use garde::Validate;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use service::FieldError;
 use utoipa::ToSchema;
 
@@ -150,11 +152,47 @@ pub struct OrderRequest {
 pub struct OrderLine {
     /// Which product.
     #[garde(skip)]
+    #[serde(deserialize_with = "whole_number")]
     pub product_id: i64,
     /// 1 to 1000 units, also when several lines of the product are added up.
     #[garde(range(min = 1, max = MAX_QUANTITY))]
     #[schema(minimum = 1, maximum = 1000)]
+    #[serde(deserialize_with = "whole_number")]
     pub quantity: i64,
+}
+
+/// A whole number, also one that is written with a fraction of nothing: to JSON Schema, and to clients
+/// that know one kind of number only, `2.0` is an integer.
+fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    struct WholeNumber;
+
+    impl Visitor<'_> for WholeNumber {
+        type Value = i64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number of 64 bits")
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<i64, E> {
+            Ok(number)
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<i64, E> {
+            i64::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+        }
+
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<i64, E> {
+            // Up to 2^53 each whole number has a float of its own.
+            const EXACT: f64 = 9_007_199_254_740_992.0;
+            if number.fract() == 0.0 && number.abs() <= EXACT {
+                Ok(number as i64)
+            } else {
+                Err(E::invalid_value(Unexpected::Float(number), &self))
+            }
+        }
+    }
+
+    deserializer.deserialize_any(WholeNumber)
 }
 
 /// A valid order request: each product once, in ascending order, quantities within bounds.
@@ -233,6 +271,28 @@ mod tests {
             .into_iter()
             .map(|error| error.field)
             .collect()
+    }
+
+    #[test]
+    fn a_number_is_whole_however_it_is_written() {
+        let quantity = |text: &str| {
+            let line = format!(r#"{{"product_id": 1, "quantity": {text}}}"#);
+            serde_json::from_str(&line).map(|line: OrderLine| line.quantity)
+        };
+        for (text, whole) in [("2", 2), ("2.0", 2), ("2e2", 200), ("-0.0", 0), ("-7", -7)] {
+            assert_eq!(quantity(text).ok(), Some(whole), "{text}");
+        }
+        for text in [
+            "2.5",
+            "1e300",
+            "18446744073709551615",
+            "\"2\"",
+            "null",
+            "true",
+        ] {
+            let reason = quantity(text).expect_err(text).to_string();
+            assert!(reason.contains("a whole number of 64 bits"), "{reason}");
+        }
     }
 
     #[test]

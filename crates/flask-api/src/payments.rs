@@ -8,6 +8,7 @@
 pub mod breaker;
 mod metrics;
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,9 +47,7 @@ pub struct Policy {
 #[derive(Debug)]
 pub struct Payments {
     http: reqwest::Client,
-    endpoint: Url,
-    server_address: String,
-    server_port: u16,
+    endpoint: Endpoint,
     faults: Faults,
     policy: Policy,
     breaker: Arc<Breaker>,
@@ -130,17 +129,48 @@ impl PaymentError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Not `http://HOST[:PORT]`. It is not repeated: it may hold a password.
-    #[error(
-        "--payments-url (PAYMENTS_URL) is not valid; use http://HOST:PORT without credentials, for example http://127.0.0.1:5010"
-    )]
-    Url,
     /// No HTTP client on this system.
     #[error("no HTTP client can be set up")]
     Http(#[source] reqwest::Error),
     /// A metric exists already.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
+}
+
+/// Where payments is: a URL that was understood, and holds no password.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    url: Url,
+    address: String,
+    port: u16,
+}
+
+/// Not `http://HOST[:PORT]`. It is not repeated: it may hold a password.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error(
+    "it is not valid; use http://HOST:PORT without credentials, for example http://127.0.0.1:5010"
+)]
+pub struct EndpointError;
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let mut url = Url::parse(text).map_err(|_| EndpointError)?;
+        // Neither TLS, which this build does without, nor credentials, which would end up in spans.
+        if url.scheme() != "http" || !url.username().is_empty() || url.password().is_some() {
+            return Err(EndpointError);
+        }
+        url.path_segments_mut()
+            .map_err(|()| EndpointError)?
+            .pop_if_empty()
+            .extend(["api", "payments"]);
+        Ok(Self {
+            address: url.host_str().ok_or(EndpointError)?.to_owned(),
+            port: url.port_or_known_default().ok_or(EndpointError)?,
+            url,
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -150,27 +180,15 @@ struct Charge {
 }
 
 impl Payments {
-    /// A client of the service at `base_url`. Adds `flask_dependency_*` to `registry`.
+    /// A client of the service at `endpoint`. Adds `flask_dependency_*` to `registry`.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub fn new(base_url: &str, policy: Policy, registry: &Registry) -> Result<Self, ClientError> {
-        let invalid = || ClientError::Url;
-        let mut endpoint = Url::parse(base_url).map_err(|_| invalid())?;
-        // Neither TLS, which this build does without, nor credentials, which would end up in spans.
-        if endpoint.scheme() != "http"
-            || !endpoint.username().is_empty()
-            || endpoint.password().is_some()
-        {
-            return Err(invalid());
-        }
-        endpoint
-            .path_segments_mut()
-            .map_err(|()| invalid())?
-            .pop_if_empty()
-            .extend(["api", "payments"]);
-        let server_address = endpoint.host_str().ok_or_else(invalid)?.to_owned();
-        let server_port = endpoint.port_or_known_default().ok_or_else(invalid)?;
+    pub fn new(
+        endpoint: &Endpoint,
+        policy: Policy,
+        registry: &Registry,
+    ) -> Result<Self, ClientError> {
         let http = reqwest::Client::builder()
             // The environment's proxy is for the way out, not for a neighbour.
             .no_proxy()
@@ -180,9 +198,7 @@ impl Payments {
         let metrics = Metrics::new(registry, Arc::clone(&breaker))?;
         Ok(Self {
             http,
-            endpoint,
-            server_address,
-            server_port,
+            endpoint: endpoint.clone(),
             faults: Faults::off(),
             policy,
             breaker,
@@ -303,10 +319,10 @@ impl Payments {
             http.request.method = "POST",
             http.request.resend_count = (resend > 0).then_some(i64::from(resend)),
             http.response.status_code = tracing::field::Empty,
-            server.address = self.server_address,
+            server.address = self.endpoint.address,
             // As i64: tracing-opentelemetry writes unsigned numbers as text.
-            server.port = i64::from(self.server_port),
-            url.full = self.endpoint.as_str(),
+            server.port = i64::from(self.endpoint.port),
+            url.full = self.endpoint.url.as_str(),
         );
         let started = Instant::now();
         let result = self
@@ -340,7 +356,7 @@ impl Payments {
         timeout: Duration,
         span: &Span,
     ) -> Result<Url, PaymentError> {
-        let mut endpoint = self.endpoint.clone();
+        let mut endpoint = self.endpoint.url.clone();
         match self.faults.dependency() {
             None => {}
             Some(BrokenDependency::Slow(delay)) => {

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    payments::run(payments::Args::parse())
+    service::settings::start(payments::run)
 }

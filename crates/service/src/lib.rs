@@ -13,6 +13,7 @@ mod program;
 mod readiness;
 mod red;
 mod server;
+pub mod settings;
 mod tls;
 
 pub use args::{Listen, Program, ServerArgs, ServerConfig, Tls, parse_duration};

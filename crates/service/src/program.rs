@@ -48,7 +48,7 @@ pub fn run(
 }
 
 /// Tells a person at a terminal; the log has it for everyone else.
-fn complain(reason: &dyn std::fmt::Display) {
+pub(crate) fn complain(reason: &dyn std::fmt::Display) {
     // With standard error gone there is nobody left to tell.
     let _ = writeln!(io::stderr(), "error: {reason}");
 }

@@ -54,6 +54,10 @@ async fn the_page_is_served_whole_from_here() {
         page.header("content-security-policy")
             .contains("default-src 'self'")
     );
+    assert!(
+        !page.headers.contains_key("content-encoding"),
+        "asked for by nobody"
+    );
     let links = links(html);
     assert!(links.len() >= 4, "{links:?}");
     for link in links {

@@ -257,7 +257,7 @@ async fn an_order_is_settled_though_nobody_waits_for_it() {
             pause: Duration::ZERO,
         },
     };
-    let payments = Payments::new(&bank.uri(), policy, &Registry::new()).unwrap();
+    let payments = Payments::new(&bank.uri().parse().unwrap(), policy, &Registry::new()).unwrap();
     let shop = Arc::new(flask_api::shop::Shop::new(store.clone(), payments));
     let status = async || Some(store.order(1).await.unwrap()?.status);
 

@@ -600,6 +600,62 @@ async fn what_is_not_http_is_no_error_of_ours() {
 }
 
 #[test]
+fn all_wrong_settings_are_told_at_once_and_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("url");
+    std::fs::write(&file, "postgres://shop:hunter2@db:many/shop\n").unwrap();
+    let output = refused(&[
+        &format!("--database-url-file={}", file.display()),
+        "--payments-url=https://maria:hunter2@payments",
+        "--payments-retries=99",
+        "--payments-timeout=soon",
+        "--workers=0",
+        "--listen=here",
+        "--colour=red",
+    ]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.starts_with("error: 7 settings are wrong:\n"), "{text}");
+    for part in [
+        "--database-url-file (or DATABASE_URL_FILE)",
+        "invalid port number",
+        "--payments-url (or PAYMENTS_URL): it is not valid; use http://HOST:PORT without credentials",
+        r#"--payments-retries (or PAYMENTS_RETRIES) is "99": 99 is not in 0..=10"#,
+        r#"--payments-timeout (or PAYMENTS_TIMEOUT) is "soon""#,
+        r#"--workers (or FLASK_API_WORKERS) is "0": at least one thread is needed"#,
+        r#"--listen (or FLASK_API_LISTEN) is "here""#,
+        "--colour",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[tokio::test]
+async fn the_database_url_can_be_in_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("url");
+    let database = directory.path().join("shop.db");
+    std::fs::write(&file, format!("sqlite://{}\n", database.display())).unwrap();
+    let shop = Program::flask_api(&[&format!("--database-url-file={}", file.display())]);
+    let products = shop.request(Method::GET, "/api/products", None, &[]).await;
+    assert_eq!(products.status, 200);
+    assert!(database.exists());
+    assert_eq!(shop.stop(), Some(0));
+
+    let both = refused(&[
+        &format!("--database-url-file={}", file.display()),
+        "--database-url=sqlite://other.db",
+    ]);
+    let text = String::from_utf8_lossy(&both.stderr);
+    assert_eq!(both.status.code(), Some(2), "{text}");
+    assert!(text.contains("cannot be used with"), "{text}");
+    let absent = refused(&["--database-url-file=/nowhere/url"]);
+    let text = String::from_utf8_lossy(&absent.stderr);
+    assert!(text.contains("/nowhere/url: No such file"), "{text}");
+}
+
+#[test]
 fn credentials_for_payments_are_refused_and_not_repeated() {
     let directory = tempfile::tempdir().unwrap();
     let database_url = format!(
