@@ -10,11 +10,12 @@ use std::{
 };
 
 use jiff::{
-    Timestamp, ToSpan as _,
+    SignedDuration, Timestamp, ToSpan as _,
     civil::{Date, DateTime},
     tz::TimeZone,
 };
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{Error, Role, Roster};
 
@@ -27,17 +28,26 @@ const COMMAND: &str = "lab oncall render";
 /// The weeks that are written out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// They begin with this day, in the rotation's time zone.
+    /// They begin on this day, at the time of the hand-over.
     pub from: Date,
     /// How many.
     pub weeks: u32,
 }
 
 impl Window {
+    /// Those that begin with the turn an instant lies in.
+    #[must_use]
+    pub fn around(roster: &Roster, at: Timestamp, weeks: u32) -> Self {
+        Self {
+            from: roster.turn(at),
+            weeks,
+        }
+    }
+
     /// First instant, and the first one after the last.
     #[must_use]
     pub fn bounds(self, roster: &Roster) -> (Timestamp, Timestamp) {
-        let from = roster.instant(self.from.to_datetime(jiff::civil::Time::midnight()));
+        let from = roster.instant(self.from.to_datetime(roster.hand_over.time));
         (from, roster.after_weeks(from, self.weeks))
     }
 }
@@ -94,7 +104,11 @@ pub fn splice(roster: &Roster, window: Window, config: &str) -> Result<String, E
     let note = format!(", {} weeks from {}", window.weeks, window.from);
     for (region, note, content) in [
         (ROUTES, "", spans.routes(&roster.escalate_after)),
-        (INTERVALS, note.as_str(), spans.intervals(roster, from, until)),
+        (
+            INTERVALS,
+            note.as_str(),
+            spans.intervals(roster, from, until),
+        ),
     ] {
         match replace(&result, region, note, &content) {
             Ok(replaced) => result = replaced,
@@ -117,7 +131,12 @@ fn replace(config: &str, region: &str, note: &str, content: &str) -> Result<Stri
             let rest = line.trim().strip_prefix(marker);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
         };
-        lines.iter().enumerate().filter(is_it).map(|(n, _)| n).collect()
+        lines
+            .iter()
+            .enumerate()
+            .filter(is_it)
+            .map(|(n, _)| n)
+            .collect()
     };
     let (first, last) = match (&at(&begin)[..], &at(&end)[..]) {
         ([first], [last]) if first < last => (*first, *last),
@@ -134,7 +153,10 @@ fn replace(config: &str, region: &str, note: &str, content: &str) -> Result<Stri
         result.push_str(line);
         result.push('\n');
     }
-    for line in [format!("{begin}{note}").as_str()].into_iter().chain(content.lines()) {
+    for line in [format!("{begin}{note}").as_str()]
+        .into_iter()
+        .chain(content.lines())
+    {
         result.push_str(indent);
         result.push_str(line);
         result.push('\n');
@@ -169,6 +191,102 @@ fn missing_receivers(config: &str, spans: &Spans) -> Vec<String> {
         .filter(|name| !there.contains(name))
         .map(|name| format!("there is no receiver {name}; write `- name: {name}` under `receivers:`, with how to reach them"))
         .collect()
+}
+
+/// What a configuration says of the rotation, whoever wrote it down: Alertmanager shows what it has loaded in
+/// another form than it was given.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// By name.
+    intervals: BTreeMap<String, Value>,
+    routes: Vec<LoadedRoute>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct LoadedRoute {
+    receiver: String,
+    group_wait: Option<SignedDuration>,
+    active: Vec<String>,
+    mute: Vec<String>,
+}
+
+impl Loaded {
+    /// Reads the rotation's part of a configuration.
+    ///
+    /// # Errors
+    /// When it is no configuration of Alertmanager.
+    pub fn read(config: &str) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Config {
+            route: Route,
+            #[serde(default)]
+            time_intervals: Vec<Interval>,
+        }
+        #[derive(Deserialize)]
+        struct Interval {
+            name: String,
+            time_intervals: Value,
+        }
+        let Config {
+            route,
+            time_intervals,
+        } = serde_saphyr::from_str(config).map_err(|error| error.to_string())?;
+        let mut routes = Vec::new();
+        route.collect(&mut routes)?;
+        Ok(Self {
+            intervals: time_intervals
+                .into_iter()
+                .filter(|it| is_ours(&it.name))
+                .map(|it| (it.name, it.time_intervals))
+                .collect(),
+            routes,
+        })
+    }
+
+    /// How many time intervals it has.
+    #[must_use]
+    pub fn intervals(&self) -> usize {
+        self.intervals.len()
+    }
+}
+
+/// Whether a time interval is one that is rendered here.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("oncall-")
+}
+
+#[derive(Deserialize)]
+struct Route {
+    receiver: Option<String>,
+    group_wait: Option<String>,
+    #[serde(default)]
+    active_time_intervals: Vec<String>,
+    #[serde(default)]
+    mute_time_intervals: Vec<String>,
+    #[serde(default)]
+    routes: Vec<Route>,
+}
+
+impl Route {
+    /// Those that depend on the rotation, in order.
+    fn collect(self, found: &mut Vec<LoadedRoute>) -> Result<(), String> {
+        let mut names = self
+            .active_time_intervals
+            .iter()
+            .chain(&self.mute_time_intervals);
+        if names.any(|name| is_ours(name)) {
+            let group_wait = self.group_wait.map(|wait| wait.parse()).transpose();
+            found.push(LoadedRoute {
+                receiver: self.receiver.unwrap_or_default(),
+                group_wait: group_wait.map_err(|error: jiff::Error| error.to_string())?,
+                active: self.active_time_intervals,
+                mute: self.mute_time_intervals,
+            });
+        }
+        self.routes
+            .into_iter()
+            .try_for_each(|route| route.collect(found))
+    }
 }
 
 /// When everybody has which role, without breaks.
@@ -268,9 +386,17 @@ fn by_month(spans: &[(Timestamp, Timestamp)]) -> Vec<((i16, i8, Times), Vec<Stri
     let mut days: BTreeMap<Date, Times> = BTreeMap::new();
     for (from, until) in spans {
         let [from, until] = [from, until].map(|at| TimeZone::UTC.to_datetime(*at));
-        for day in from.date().series(1.day()).take_while(|day| *day <= until.date()) {
+        for day in from
+            .date()
+            .series(1.day())
+            .take_while(|day| *day <= until.date())
+        {
             let start = if day == from.date() { minutes(from) } else { 0 };
-            let end = if day == until.date() { minutes(until) } else { DAY };
+            let end = if day == until.date() {
+                minutes(until)
+            } else {
+                DAY
+            };
             if start < end {
                 days.entry(day).or_default().push((start, end));
             }

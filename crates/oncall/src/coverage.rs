@@ -82,7 +82,10 @@ impl fmt::Display for Finding {
         match self.kind {
             Kind::Gap => write!(f, "nobody is {role}; let a layer or an override cover it"),
             Kind::Overlap => write!(f, "{people} are {role} at once; take it from all but one"),
-            Kind::Both => write!(f, "{people} is primary and secondary at once; give one role to somebody else"),
+            Kind::Both => write!(
+                f,
+                "{people} is primary and secondary at once; give one role to somebody else"
+            ),
         }
     }
 }
@@ -105,7 +108,11 @@ impl Roster {
 
     /// The same reading of the wall clock some weeks later.
     pub(crate) fn after_weeks(&self, from: Timestamp, weeks: u32) -> Timestamp {
-        self.instant(self.zone.to_datetime(from).saturating_add(i64::from(weeks).weeks()))
+        self.instant(
+            self.zone
+                .to_datetime(from)
+                .saturating_add(i64::from(weeks).weeks()),
+        )
     }
 
     fn findings(&self, segments: &[Segment]) -> Vec<Finding> {

@@ -59,7 +59,10 @@ impl fmt::Display for Mistake {
 /// The first few; a mistake in a layer is found again every day.
 fn first_of(findings: &[Finding]) -> String {
     const FEW: usize = 5;
-    let shown = findings.iter().take(FEW).map(|finding| format!("  {finding}"));
+    let shown = findings
+        .iter()
+        .take(FEW)
+        .map(|finding| format!("  {finding}"));
     let more = findings.len().saturating_sub(FEW);
     let rest = (more > 0).then(|| format!("  and {more} more; `lab oncall check` lists them"));
     lines(shown.chain(rest))

@@ -24,7 +24,9 @@ pub fn schedule(roster: &Roster, role: Role) -> Result<Value, Error> {
     let layers: Vec<&Layer> = roster.layers.iter().filter(|it| it.role == role).collect();
     let users = users(
         roster,
-        layers.iter().flat_map(|layer| layer.people.iter().map(String::as_str)),
+        layers
+            .iter()
+            .flat_map(|layer| layer.people.iter().map(String::as_str)),
     )?;
     let layers: Vec<Value> = layers
         .into_iter()
@@ -71,19 +73,18 @@ pub fn schedule(roster: &Roster, role: Role) -> Result<Value, Error> {
 ///
 /// # Errors
 /// When somebody in it has no PagerDuty user id, or the rotation does not say who is on call.
-pub fn overrides(
-    roster: &Roster,
-    role: Role,
-    from: Timestamp,
-    weeks: u32,
-) -> Result<Value, Error> {
+pub fn overrides(roster: &Roster, role: Role, from: Timestamp, weeks: u32) -> Result<Value, Error> {
     let coverage = roster.coverage(from, weeks);
     if !coverage.findings.is_empty() {
         return Err(Error::NotCovered(coverage.findings));
     }
     let mut differing: Vec<(Timestamp, Timestamp, String)> = Vec::new();
     for segment in roster.segments(from, coverage.until) {
-        let overridden = segment.on_call.claims(role).iter().any(|it| it.by == "override");
+        let overridden = segment
+            .on_call
+            .claims(role)
+            .iter()
+            .any(|it| it.by == "override");
         for (from, until) in unlike_layers(roster, segment.from, segment.until, overridden) {
             let handle = segment.on_call.one(role).unwrap_or_default().to_owned();
             match differing.last_mut() {
@@ -159,7 +160,8 @@ fn time(roster: &Roster, at: Timestamp) -> String {
 fn business(hours: &BusinessHours) -> Vec<Value> {
     let length = hours.from.duration_until(hours.until).as_secs();
     let days = hours.weekdays.iter();
-    days.map(|day| restriction(*day, hours.from, length)).collect()
+    days.map(|day| restriction(*day, hours.from, length))
+        .collect()
 }
 
 /// From the end of each day's hours to the beginning of the next day's that has some.
@@ -172,7 +174,8 @@ fn outside(hours: &BusinessHours) -> Vec<Value> {
                 0 => 7,
                 days => days,
             };
-            let length = i64::from(apart) * 24 * 3600 - hours.from.duration_until(hours.until).as_secs();
+            let length =
+                i64::from(apart) * 24 * 3600 - hours.from.duration_until(hours.until).as_secs();
             restriction(*day, hours.until, length)
         })
         .collect()

@@ -196,15 +196,16 @@ impl Reader {
     }
 
     fn duration(&mut self, text: &Spanned<String>) -> Option<String> {
-        let number = text.value.strip_suffix(['s', 'm', 'h']);
-        let good = number.is_some_and(|number| {
-            number.len() <= 4
-                && number.bytes().all(|byte| byte.is_ascii_digit())
-                && number.parse::<u32>().is_ok_and(|number| number > 0)
+        let units = [("s", 1), ("m", 60), ("h", 3600)];
+        let good = units.into_iter().any(|(unit, seconds)| {
+            let number = text.value.strip_suffix(unit);
+            let number = number.filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
+            let number = number.and_then(|it| it.parse::<u64>().ok());
+            number.is_some_and(|it| (1..86_400).contains(&it.saturating_mul(seconds)))
         });
         if !good {
             let problem = format!(
-                "`{}` is no duration; write a whole number of s, m or h, as 15m",
+                "`{}` is no duration; write a whole number of s, m or h, less than a day, as 15m",
                 text.value
             );
             self.mistake(text, problem);
@@ -219,8 +220,12 @@ impl Reader {
         let mut handles = BTreeSet::new();
         for person in &written.value {
             let handle = &person.handle.value;
-            let begins = handle.bytes().next().is_some_and(|it| it.is_ascii_lowercase());
-            let good = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || b"-_".contains(&it);
+            let begins = handle
+                .bytes()
+                .next()
+                .is_some_and(|it| it.is_ascii_lowercase());
+            let good =
+                |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || b"-_".contains(&it);
             if !begins || !handle.bytes().all(good) {
                 let problem = format!(
                     "`{handle}` is no handle; write small letters, digits, `-` and `_`, a letter first: it becomes part of names in Alertmanager's configuration"
@@ -240,7 +245,10 @@ impl Reader {
         }
         let people = written.value.iter().map(|person| Person {
             handle: person.handle.value.clone(),
-            pagerduty_user: person.pagerduty_user.as_ref().map(|user| user.value.clone()),
+            pagerduty_user: person
+                .pagerduty_user
+                .as_ref()
+                .map(|user| user.value.clone()),
         });
         people.collect()
     }
@@ -327,7 +335,8 @@ impl Reader {
         if let (Some(since), Some(Some(until)), Some(place)) = (since, until, &written.until)
             && until <= since
         {
-            let problem = format!("the layer ends on {until} and begins on {since}; it has to end later");
+            let problem =
+                format!("the layer ends on {until} and begins on {since}; it has to end later");
             self.mistake(place, problem);
         }
         if written.people.value.is_empty() {
@@ -431,7 +440,9 @@ impl Reader {
 fn hours_and_minutes(text: &str) -> Option<Time> {
     let (hours, minutes) = text.split_once(':')?;
     let number = |text: &str| match text.as_bytes() {
-        [tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => i8::try_from((tens - b'0') * 10 + ones - b'0').ok(),
+        [tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => {
+            i8::try_from((tens - b'0') * 10 + ones - b'0').ok()
+        }
         _ => None,
     };
     Time::new(number(hours)?, number(minutes)?, 0, 0).ok()

@@ -9,7 +9,11 @@ use crate::rosters::{BERLIN, any_roster, changed, committed, instant, parse};
 #[test]
 fn the_committed_rotation_covers_a_year_of_26_weeks_from_any_hand_over() {
     let roster = committed();
-    for from in ["2026-11-25T04:00Z", "2027-02-01T00:00Z", "2027-08-30T12:34:56Z"] {
+    for from in [
+        "2026-11-25T04:00Z",
+        "2027-02-01T00:00Z",
+        "2027-08-30T12:34:56Z",
+    ] {
         let coverage = roster.coverage(instant(from), 26);
         assert_eq!(coverage.findings, [], "{from}");
         assert_eq!(coverage.clock_changes.len(), 1, "{from}");
@@ -48,17 +52,32 @@ fn a_gap_is_named_with_its_times() {
         told[0],
         "Mon 2026-11-09 09:00 +01:00 to Mon 2026-11-09 17:00 +01:00: nobody is primary; let a layer or an override cover it"
     );
-    assert!(coverage.findings.iter().all(|it| it.kind == Kind::Gap && it.role == Some(Role::Primary)));
+    assert!(
+        coverage
+            .findings
+            .iter()
+            .all(|it| it.kind == Kind::Gap && it.role == Some(Role::Primary))
+    );
 }
 
 #[test]
 fn an_overlap_and_one_person_in_both_roles_are_named() {
     let roster = changed("hours: outside-business", "hours: always").unwrap();
     let coverage = roster.coverage(instant("2026-11-02T09:00+01:00"), 1);
-    let overlaps: Vec<_> = coverage.findings.iter().filter(|it| it.kind == Kind::Overlap).collect();
+    let overlaps: Vec<_> = coverage
+        .findings
+        .iter()
+        .filter(|it| it.kind == Kind::Overlap)
+        .collect();
     assert_eq!(overlaps.len(), 5, "{overlaps:?}");
-    assert_eq!(overlaps[0].people, ["first (layer nights)", "third (layer days)"]);
-    assert_eq!(overlaps[0].from.duration_until(overlaps[0].until), SignedDuration::from_hours(8));
+    assert_eq!(
+        overlaps[0].people,
+        ["first (layer nights)", "third (layer days)"]
+    );
+    assert_eq!(
+        overlaps[0].from.duration_until(overlaps[0].until),
+        SignedDuration::from_hours(8)
+    );
 
     // The override makes the secondary primary.
     let roster = changed("person: fourth", "person: second").unwrap();
@@ -66,7 +85,9 @@ fn an_overlap_and_one_person_in_both_roles_are_named() {
     let told: Vec<String> = coverage.findings.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
-        ["Wed 2026-11-04 20:00 +01:00 to Thu 2026-11-05 06:30 +01:00: second is primary and secondary at once; give one role to somebody else"]
+        [
+            "Wed 2026-11-04 20:00 +01:00 to Thu 2026-11-05 06:30 +01:00: second is primary and secondary at once; give one role to somebody else"
+        ]
     );
 }
 
@@ -75,7 +96,9 @@ fn two_overrides_of_one_role_at_once_are_an_overlap() {
     let text = format!(
         "{BERLIN}  - {{ role: primary, person: third, from: 2026-11-05T00:00, until: 2026-11-05T08:00 }}\n"
     );
-    let coverage = parse(&text).unwrap().coverage(instant("2026-11-02T09:00+01:00"), 1);
+    let coverage = parse(&text)
+        .unwrap()
+        .coverage(instant("2026-11-02T09:00+01:00"), 1);
     let [finding] = &coverage.findings[..] else {
         panic!("{:?}", coverage.findings);
     };

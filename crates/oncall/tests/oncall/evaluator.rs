@@ -55,7 +55,12 @@ impl Config {
         let active: BTreeMap<&str, bool> = self
             .time_intervals
             .iter()
-            .map(|it| (it.name.as_str(), it.time_intervals.iter().any(|it| it.contains(at))))
+            .map(|it| {
+                (
+                    it.name.as_str(),
+                    it.time_intervals.iter().any(|it| it.contains(at)),
+                )
+            })
             .collect();
         let any = |names: &[String]| names.iter().any(|name| active[name.as_str()]);
         let mut found = BTreeSet::new();
@@ -63,10 +68,14 @@ impl Config {
             if route.active_time_intervals.is_empty() && route.mute_time_intervals.is_empty() {
                 return;
             }
-            let counts = (route.active_time_intervals.is_empty() || any(&route.active_time_intervals))
+            let counts = (route.active_time_intervals.is_empty()
+                || any(&route.active_time_intervals))
                 && !any(&route.mute_time_intervals);
             if counts {
-                let wait = route.group_wait.as_ref().map_or(String::new(), |wait| format!("/{wait}"));
+                let wait = route
+                    .group_wait
+                    .as_ref()
+                    .map_or(String::new(), |wait| format!("/{wait}"));
                 found.insert(format!("{}{wait}", route.receiver.as_ref().unwrap()));
             }
         });

@@ -23,12 +23,17 @@ fn a_schedule_has_the_published_shape() {
             "users": [user("P2"), user("P3"), user("P4"), user("P1")],
         }],
     }});
-    assert_eq!(pagerduty::schedule(&roster, Role::Secondary).unwrap(), expected);
+    assert_eq!(
+        pagerduty::schedule(&roster, Role::Secondary).unwrap(),
+        expected
+    );
     let primary = pagerduty::schedule(&roster, Role::Primary).unwrap();
     let layers = primary["schedule"]["schedule_layers"].as_array().unwrap();
-    let restriction = |day: u8, time: &str, seconds: u32| json!({
-        "type": "weekly_restriction", "start_day_of_week": day, "start_time_of_day": time, "duration_seconds": seconds,
-    });
+    let restriction = |day: u8, time: &str, seconds: u32| {
+        json!({
+            "type": "weekly_restriction", "start_day_of_week": day, "start_time_of_day": time, "duration_seconds": seconds,
+        })
+    };
     let night = 16 * 3600;
     assert_eq!(
         layers[0]["restrictions"],
@@ -40,7 +45,10 @@ fn a_schedule_has_the_published_shape() {
             restriction(5, "17:00:00", night + 2 * 24 * 3600),
         ])
     );
-    assert_eq!(layers[1]["restrictions"][4], restriction(5, "09:00:00", 8 * 3600));
+    assert_eq!(
+        layers[1]["restrictions"][4],
+        restriction(5, "09:00:00", 8 * 3600)
+    );
 }
 
 #[test]
@@ -63,7 +71,11 @@ fn schedule_and_overrides_say_what_the_rotation_says() {
         let overrides = pagerduty::overrides(&roster, role, from, 22).unwrap();
         if role == Role::Primary {
             // The override, and the business hours of Christmas Day.
-            assert_eq!(overrides["overrides"].as_array().unwrap().len(), 2, "{overrides:#}");
+            assert_eq!(
+                overrides["overrides"].as_array().unwrap().len(),
+                2,
+                "{overrides:#}"
+            );
         }
         let mut at = from;
         while at < instant("2027-04-05T09:00+02:00") {
@@ -80,7 +92,12 @@ fn schedule_and_overrides_say_what_the_rotation_says() {
 
 fn user_of(roster: &Roster, role: Role, at: Timestamp) -> String {
     let handle = roster.who(at).one(role).unwrap().to_owned();
-    let users = [("first", "P1"), ("second", "P2"), ("third", "P3"), ("fourth", "P4")];
+    let users = [
+        ("first", "P1"),
+        ("second", "P2"),
+        ("third", "P3"),
+        ("fourth", "P4"),
+    ];
     users.iter().find(|it| it.0 == handle).unwrap().1.to_owned()
 }
 
@@ -111,15 +128,29 @@ fn by_pagerduty(schedule: &Value, overrides: &Value, at: Timestamp) -> String {
             id(&users[usize::try_from(turn).unwrap() % users.len()]["user"])
         })
         .collect();
-    assert_eq!(claiming.len(), 1, "layers never overlap: {claiming:?} at {wall_clock}");
+    assert_eq!(
+        claiming.len(),
+        1,
+        "layers never overlap: {claiming:?} at {wall_clock}"
+    );
     claiming[0].clone()
 }
 
 fn admits(restriction: &Value, at: DateTime) -> bool {
     let day = i8::try_from(restriction["start_day_of_week"].as_i64().unwrap()).unwrap();
-    let time: jiff::civil::Time = restriction["start_time_of_day"].as_str().unwrap().parse().unwrap();
-    let back = at.weekday().since(jiff::civil::Weekday::from_monday_one_offset(day).unwrap());
+    let time: jiff::civil::Time = restriction["start_time_of_day"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let back = at
+        .weekday()
+        .since(jiff::civil::Weekday::from_monday_one_offset(day).unwrap());
     let start = at.date().saturating_sub(back.days()).to_datetime(time);
-    let start = if start > at { start.saturating_sub(1.week()) } else { start };
+    let start = if start > at {
+        start.saturating_sub(1.week())
+    } else {
+        start
+    };
     start.duration_until(at).as_secs() < restriction["duration_seconds"].as_i64().unwrap()
 }

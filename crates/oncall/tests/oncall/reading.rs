@@ -16,36 +16,121 @@ fn assert_refused(from: &str, to: &str, parts: &[&str]) {
 #[test]
 fn each_mistake_is_named_with_its_place_and_cure() {
     for (from, to, parts) in [
-        ("oncall/v1", "oncall/v2", &["oncall.yaml:2:10:", "`oncall/v2`", "`oncall/v1`"][..]),
-        ("Europe/Berlin", "Europe/Atlantis", &["3:12:", "IANA", "Europe/Berlin"]),
-        ("weekday: monday", "weekday: mon", &["`mon` is no weekday", "monday, tuesday"]),
-        ("time: \"09:00\"", "time: \"9:00\"", &["`9:00` is no time of day", "\"09:00\""]),
-        ("time: \"09:00\"", "time: \"24:00\"", &["`24:00` is no time of day"]),
-        ("escalate_after: 15m", "escalate_after: 15 minutes", &["`15 minutes`", "as 15m"]),
+        (
+            "oncall/v1",
+            "oncall/v2",
+            &["oncall.yaml:2:10:", "`oncall/v2`", "`oncall/v1`"][..],
+        ),
+        (
+            "Europe/Berlin",
+            "Europe/Atlantis",
+            &["3:12:", "IANA", "Europe/Berlin"],
+        ),
+        (
+            "weekday: monday",
+            "weekday: mon",
+            &["`mon` is no weekday", "monday, tuesday"],
+        ),
+        (
+            "time: \"09:00\"",
+            "time: \"9:00\"",
+            &["`9:00` is no time of day", "\"09:00\""],
+        ),
+        (
+            "time: \"09:00\"",
+            "time: \"24:00\"",
+            &["`24:00` is no time of day"],
+        ),
+        (
+            "escalate_after: 15m",
+            "escalate_after: 15 minutes",
+            &["`15 minutes`", "as 15m"],
+        ),
         ("escalate_after: 15m", "escalate_after: 0m", &["`0m`"]),
-        ("handle: fourth", "handle: third", &["`third` is there twice", "not among the people"]),
-        ("pagerduty_user: P1", "pagerduty_user: ''", &["user id is empty", "leave the line out"]),
-        ("until: \"17:00\"", "until: \"08:00\"", &["end at 08:00", "begin at 09:00"]),
-        ("[monday, tuesday,", "[monday, monday,", &["`monday` is there twice"]),
-        ("date: 2026-12-25", "date: 25.12.2026", &["`25.12.2026` is no date", "2026-12-25"]),
-        ("date: 2026-12-25", "date: 2026-02-29", &["`2026-02-29` is no date"]),
-        ("name: days", "name: nights", &["`nights` is no name of its own"]),
-        ("role: secondary", "role: tertiary", &["`tertiary` is no role", "primary, secondary"]),
-        ("hours: always", "hours: sometimes", &["`sometimes`", "outside-business"]),
+        (
+            "escalate_after: 15m",
+            "escalate_after: 24h",
+            &["`24h`", "less than a day"],
+        ),
+        (
+            "handle: fourth",
+            "handle: third",
+            &["`third` is there twice", "not among the people"],
+        ),
+        (
+            "pagerduty_user: P1",
+            "pagerduty_user: ''",
+            &["user id is empty", "leave the line out"],
+        ),
+        (
+            "until: \"17:00\"",
+            "until: \"08:00\"",
+            &["end at 08:00", "begin at 09:00"],
+        ),
+        (
+            "[monday, tuesday,",
+            "[monday, monday,",
+            &["`monday` is there twice"],
+        ),
+        (
+            "date: 2026-12-25",
+            "date: 25.12.2026",
+            &["`25.12.2026` is no date", "2026-12-25"],
+        ),
+        (
+            "date: 2026-12-25",
+            "date: 2026-02-29",
+            &["`2026-02-29` is no date"],
+        ),
+        (
+            "name: days",
+            "name: nights",
+            &["`nights` is no name of its own"],
+        ),
+        (
+            "role: secondary",
+            "role: tertiary",
+            &["`tertiary` is no role", "primary, secondary"],
+        ),
+        (
+            "hours: always",
+            "hours: sometimes",
+            &["`sometimes`", "outside-business"],
+        ),
         (
             "since: 2026-11-02",
             "since: 2026-11-03",
-            &["2026-11-03 is a tuesday", "on monday", "write 2026-11-02 or 2026-11-09"],
+            &[
+                "2026-11-03 is a tuesday",
+                "on monday",
+                "write 2026-11-02 or 2026-11-09",
+            ],
         ),
         (
             "since: 2026-11-02,",
             "since: 2026-11-02, until: 2026-11-02,",
             &["ends on 2026-11-02", "has to end later"],
         ),
-        ("people: [second, third, fourth, first]", "people: []", &["nobody takes turns"]),
-        ("person: fourth", "person: fith", &["`fith` is not among the people (first, fourth,"]),
-        ("until: 2026-11-05T06:30", "until: 2026-11-04T20:00", &["has to end later"]),
-        ("from: 2026-11-04T20:00", "from: 2026-11-04", &["`2026-11-04` is no time", "2026-12-24T18:00"]),
+        (
+            "people: [second, third, fourth, first]",
+            "people: []",
+            &["nobody takes turns"],
+        ),
+        (
+            "person: fourth",
+            "person: fith",
+            &["`fith` is not among the people (first, fourth,"],
+        ),
+        (
+            "until: 2026-11-05T06:30",
+            "until: 2026-11-04T20:00",
+            &["has to end later"],
+        ),
+        (
+            "from: 2026-11-04T20:00",
+            "from: 2026-11-04",
+            &["`2026-11-04` is no time", "2026-12-24T18:00"],
+        ),
         (
             "from: 2026-11-04T20:00, until: 2026-11-05T06:30",
             "from: 2027-03-28T02:30, until: 2027-03-29T06:30",
@@ -87,8 +172,14 @@ fn a_key_that_is_not_known_is_refused_with_those_that_are() {
         assert!(matches!(error, Error::Yaml { .. }), "{error:?}");
         let error = error.to_string();
         let wrong = to.split(':').next().unwrap();
-        assert!(error.contains(wrong) && error.contains("oncall.yaml"), "{error}");
-        assert!(error.contains("expected") && error.contains("line"), "{error}");
+        assert!(
+            error.contains(wrong) && error.contains("oncall.yaml"),
+            "{error}"
+        );
+        assert!(
+            error.contains("expected") && error.contains("line"),
+            "{error}"
+        );
     }
 }
 

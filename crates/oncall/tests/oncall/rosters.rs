@@ -74,7 +74,13 @@ pub const ZONES: [(&str, &str); 9] = [
 ];
 
 const WEEKDAYS: [&str; 7] = [
-    "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday",
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
 ];
 
 /// A rotation of any shape without mistakes, and an instant at which a clock is about to change. Hand-overs and
@@ -86,7 +92,14 @@ pub fn any_roster() -> impl Strategy<Value = (String, Timestamp)> {
             (0_u32..24, 0_u32..60).prop_map(|(hour, minute)| format!("{hour:02}:{minute:02}")),
         ]
     };
-    let overriding = (0_u32..6, 1_u32..60, 1_u32..23, 0_u32..60, any::<bool>(), 0_usize..5);
+    let overriding = (
+        0_u32..6,
+        1_u32..60,
+        1_u32..23,
+        0_u32..60,
+        any::<bool>(),
+        0_usize..5,
+    );
     (
         prop::sample::select(ZONES.to_vec()),
         (0_usize..7, prop::bool::ANY),

@@ -47,7 +47,10 @@ fn turns_layers_holidays_and_overrides() {
 #[test]
 fn a_hand_over_where_the_clock_changes_happens_once() {
     let text = BERLIN
-        .replace("weekday: monday, time: \"09:00\"", "weekday: sunday, time: \"02:30\"")
+        .replace(
+            "weekday: monday, time: \"09:00\"",
+            "weekday: sunday, time: \"02:30\"",
+        )
         .replace("since: 2026-11-02", "since: 2026-10-04");
     let roster = parse(&text).unwrap();
     // 02:30 of summer time; the second 02:30, an hour later, hands nothing over.
@@ -70,22 +73,42 @@ fn a_turn_is_told_with_its_ends() {
     let shown = |text: &str| Some(text.to_owned());
     assert_eq!(
         turn(Role::Primary, "2026-11-10T03:00+01:00"),
-        [shown("Mon 2026-11-09 17:00 +01:00"), shown("Tue 2026-11-10 09:00 +01:00")]
+        [
+            shown("Mon 2026-11-09 17:00 +01:00"),
+            shown("Tue 2026-11-10 09:00 +01:00")
+        ]
     );
     assert_eq!(
         turn(Role::Secondary, "2026-11-10T03:00+01:00"),
-        [shown("Mon 2026-11-09 09:00 +01:00"), shown("Mon 2026-11-16 09:00 +01:00")]
+        [
+            shown("Mon 2026-11-09 09:00 +01:00"),
+            shown("Mon 2026-11-16 09:00 +01:00")
+        ]
     );
     let alone = changed("people: [second, third, fourth, first]", "people: [second]").unwrap();
-    assert_eq!(alone.turn_of(Role::Secondary, instant("2027-02-01T00:00Z")), (None, None));
+    assert_eq!(
+        alone.turn_of(Role::Secondary, instant("2027-02-01T00:00Z")),
+        (None, None)
+    );
 }
 
 #[test]
 fn an_instant_is_read_in_the_rotations_zone_unless_it_says_otherwise() {
     let roster = parse(BERLIN).unwrap();
-    for text in ["2026-12-24T18:00", "2026-12-24T17:00:00Z", "2026-12-24T12:00-05:00"] {
-        assert_eq!(roster.parse_instant(text), Ok(instant("2026-12-24T17:00Z")), "{text}");
+    for text in [
+        "2026-12-24T18:00",
+        "2026-12-24T17:00:00Z",
+        "2026-12-24T12:00-05:00",
+    ] {
+        assert_eq!(
+            roster.parse_instant(text),
+            Ok(instant("2026-12-24T17:00Z")),
+            "{text}"
+        );
     }
     let error = roster.parse_instant("tomorrow").unwrap_err();
-    assert!(error.contains("`tomorrow`") && error.contains("Europe/Berlin"), "{error}");
+    assert!(
+        error.contains("`tomorrow`") && error.contains("Europe/Berlin"),
+        "{error}"
+    );
 }
