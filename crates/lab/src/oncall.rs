@@ -120,6 +120,12 @@ fn roster(layout: &Layout) -> anyhow::Result<Roster> {
 fn told(error: Error) -> anyhow::Error {
     match error {
         Error::NotCovered(_) => error.into(),
+        Error::Region(problems) => {
+            let lines = problems
+                .iter()
+                .map(|problem| format!("{CONFIG}: {problem}"));
+            Usage(lines.collect::<Vec<_>>().join("\n")).into()
+        }
         error => Usage(error.to_string()).into(),
     }
 }
@@ -267,7 +273,7 @@ fn render(layout: &Layout, args: &Render) -> anyhow::Result<ExitCode> {
         let rendered = splice(&rotation.roster, window, &rotation.config).map_err(told)?;
         let committed = Committed {
             file: &rotation.file,
-            sources: ROTATION,
+            sources: &format!("the layers and overrides of {ROTATION}"),
             command: COMMAND,
         };
         let (_, until) = window.bounds(&rotation.roster);
@@ -297,22 +303,9 @@ fn render(layout: &Layout, args: &Render) -> anyhow::Result<ExitCode> {
     }
     let file = layout.config(CONFIG);
     let config = committed::read(&file)?;
-    let rendered = splice(&roster, window, &config).map_err(|error| in_config(error, told))?;
+    let rendered = splice(&roster, window, &config).map_err(told)?;
     committed::write(&file, &rendered)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Names the file that lacks something.
-fn in_config(error: Error, otherwise: impl Fn(Error) -> anyhow::Error) -> anyhow::Error {
-    match error {
-        Error::Region(problems) => {
-            let lines = problems
-                .iter()
-                .map(|problem| format!("{CONFIG}: {problem}"));
-            Usage(lines.collect::<Vec<_>>().join("\n")).into()
-        }
-        error => otherwise(error),
-    }
 }
 
 /// The rotation and the configuration that has to say the same.
@@ -363,7 +356,7 @@ impl Rotation {
             roster.show(from),
             roster.show(until)
         );
-        let rendered = splice(roster, window, config).map_err(|error| in_config(error, told))?;
+        let rendered = splice(roster, window, config).map_err(told)?;
         ensure!(
             rendered == *config,
             "{CONFIG} is not what {ROTATION} says; run `{COMMAND}`"

@@ -69,7 +69,11 @@ fn the_committed_configuration_is_what_the_rotation_says() {
         .arg(project())
         .output()
         .unwrap();
-    refused(&output, 0, &["is what alertmanager/oncall.yaml say"]);
+    refused(
+        &output,
+        0,
+        &["is what the layers and overrides of alertmanager/oncall.yaml say"],
+    );
 }
 
 #[test]
