@@ -12,6 +12,7 @@ mod doctor;
 mod down;
 mod install;
 mod k8s;
+mod oncall;
 mod place;
 mod programs;
 mod scraping;
@@ -75,6 +76,9 @@ enum Command {
     /// The same in a Kubernetes cluster
     #[command(subcommand)]
     K8s(k8s::Args),
+    /// Who is on call, proof that always somebody is, and the same for Alertmanager and PagerDuty
+    #[command(subcommand)]
+    Oncall(oncall::Args),
     /// Run one of our own programs; the lab starts them so
     #[command(hide = true, subcommand)]
     Component(programs::Program),
@@ -102,6 +106,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Chaos(args) => chaos::chaos(place, &args),
         Command::Slo(args) => slo::slo(place, &args),
         Command::K8s(args) => k8s::k8s(place, &args),
+        Command::Oncall(args) => oncall::oncall(place, &args),
         Command::Component(program) => return program.run(),
     };
     result.unwrap_or_else(|error| {

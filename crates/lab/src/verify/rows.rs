@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, bail, ensure};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use stack::Layout;
 
@@ -10,6 +11,7 @@ use super::{
     Endpoints, Row,
     probe::{Probe, SentRequest, eventually, samples},
 };
+use crate::oncall::Rotation;
 
 /// Long enough for the slowest way: a log line through the Collector, with its first flush.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -85,7 +87,7 @@ pub(super) async fn check(endpoints: &Endpoints, layout: &Layout) -> Vec<Row> {
             8,
             "On-call rotation configured",
             oncall,
-            "the on-call rotation is not part of this version yet",
+            "`lab oncall check` and `lab oncall render --check` show what is wrong; Alertmanager reads a new file when it is started",
         ),
     ]
 }
@@ -393,13 +395,16 @@ impl Check<'_> {
             .context("a product without id or stock")
     }
 
-    /// Row 8: somebody is on call.
+    /// Row 8: somebody is on call, for 26 weeks on, and the Alertmanager that runs knows it.
     async fn oncall(&self) -> Seen {
-        let file = self.layout.config("alertmanager/oncall.yaml");
-        ensure!(
-            file.is_file(),
-            "there is no alertmanager/oncall.yaml, so nobody is on call"
-        );
-        bail!("alertmanager/oncall.yaml is there, but nothing checks its coverage yet")
+        let rotation = Rotation::read(self.layout)?;
+        let now = Timestamp::now();
+        let mut evidence = rotation.holds(now)?;
+        self.endpoints.need(&["alertmanager"])?;
+        let url = format!("{}/api/v2/status", self.endpoints.alertmanager);
+        let status = self.probe.get(&url, &[]).await?;
+        let running = rotation.loaded_in(text(&status, "/config/original"))?;
+        evidence.push(running);
+        Ok(evidence)
     }
 }

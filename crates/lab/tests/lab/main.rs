@@ -6,6 +6,7 @@
 
 mod chaos;
 mod cluster;
+mod oncall;
 mod refusals;
 mod rules;
 mod running;

@@ -388,7 +388,9 @@ fn a_held_connection_that_is_closed_is_opened_anew() {
                 count.fetch_add(1, Ordering::SeqCst);
                 let length = stream.read(&mut [0; 1024]).unwrap_or(0);
                 if length > 0 {
-                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                    let _ = stream.write_all(
+                        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                    );
                 }
             });
         }
@@ -398,7 +400,9 @@ fn a_held_connection_that_is_closed_is_opened_anew() {
     let made = summary.generator.connections;
     // One for each request, and those that are held for nothing at the end.
     assert!((20..=30).contains(&made), "{made}");
-    eventually("all are accepted", || (accepted.load(Ordering::SeqCst) == made).then_some(()));
+    eventually("all are accepted", || {
+        (accepted.load(Ordering::SeqCst) == made).then_some(())
+    });
 }
 
 #[test]
