@@ -4,7 +4,11 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    if let Ok((_, page)) = flask_api::http::read_orders_query(text) {
+    let pages = [
+        flask_api::http::read_orders_query(text).map(|(_, page)| page),
+        flask_api::http::read_products_query(text),
+    ];
+    for page in pages.into_iter().flatten() {
         assert!((1..=100).contains(&page.limit));
     }
 });

@@ -250,8 +250,11 @@ fn in_time(
     })
 }
 
-/// Headers that tell browsers what not to do with a response.
+/// Headers that tell browsers what not to do with a response; those it has already stay.
 pub(crate) fn secure(headers: &mut HeaderMap, is_tls: bool) {
+    let is_page = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     let mut set = |name: HeaderName, value: &'static str| {
         if !headers.contains_key(&name) {
             headers.insert(name, HeaderValue::from_static(value));
@@ -263,23 +266,17 @@ pub(crate) fn secure(headers: &mut HeaderMap, is_tls: bool) {
     if is_tls {
         set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
     }
-    let is_page = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    let policy = match is_page {
+    if is_page {
         // Whatever a page of ours needs comes from this service.
-        true => {
-            "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
-        }
-        false => "default-src 'none'; frame-ancestors 'none'",
-    };
-    let mut set = |name: HeaderName, value: &'static str| {
-        if !headers.contains_key(&name) {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-    };
-    set(header::CONTENT_SECURITY_POLICY, policy);
-    if !is_page {
+        set(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+        );
+    } else {
+        set(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        );
         set(header::CACHE_CONTROL, "no-store");
     }
 }
