@@ -37,6 +37,16 @@ test *ARGS='--workspace':
 mutate:
     cargo test -p lab --test lab -- --ignored --exact rules::every_mutant_is_killed --nocapture
 
+# Fuzz config, traceparent, baggage, query or cursor for ten minutes; needs nightly and cargo-fuzz.
+fuzz TARGET *ARGS='-max_total_time=600':
+    mkdir -p fuzz/corpus/{{ TARGET }}
+    cargo +nightly fuzz run -s none {{ TARGET }} fuzz/corpus/{{ TARGET }} fuzz/seeds/{{ TARGET }} -- {{ ARGS }}
+
+# What the service promises under pressure, measured; needs a quiet machine and five minutes.
+pressure *ARGS:
+    cargo build -p flask-api -p loadgen
+    python3 bench/hardening/run.py {{ ARGS }}
+
 # Licences, advisories, banned crates, sources; needs cargo-deny.
 deny *CHECKS:
     cargo deny check {{ CHECKS }}

@@ -1,8 +1,11 @@
 //! Flags and settings of a server.
 
-use std::{fmt::Debug, marker::PhantomData, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fmt::Debug, marker::PhantomData, net::SocketAddr, num::NonZeroU32, path::PathBuf,
+    time::Duration,
+};
 
-use crate::{Error, Token, tls::CertificateFiles};
+use crate::{Error, Limits, Token, tls::CertificateFiles};
 
 /// Names and defaults that differ from program to program: an empty struct implements it.
 pub trait Program: Clone + Debug + Send + Sync + 'static {
@@ -75,6 +78,27 @@ pub struct ServerArgs<P: Program> {
     )]
     pub log_level: String,
 
+    /// Largest request body, in bytes; a larger one is refused with 413
+    #[arg(long, value_name = "BYTES", env = "HTTP_MAX_BODY", default_value_t = Limits::default().body_bytes)]
+    pub max_body: usize,
+
+    /// How long a request's head may take to arrive before the connection is closed
+    #[arg(long, value_name = "TIME", env = "HTTP_HEAD_TIMEOUT", default_value = "5s", value_parser = parse_timeout)]
+    pub head_timeout: Duration,
+
+    /// How long a request's body may take to arrive before it is refused with 408
+    #[arg(long, value_name = "TIME", env = "HTTP_BODY_TIMEOUT", default_value = "10s", value_parser = parse_timeout)]
+    pub body_timeout: Duration,
+
+    /// Requests a second that one client may send, the rest being refused with 429; no limit without it
+    #[arg(long, value_name = "N", env = "HTTP_RATE_LIMIT")]
+    pub rate_limit: Option<NonZeroU32>,
+
+    /// Web pages of this origin may call the API from a browser; may be given several times, separated by
+    /// commas in the environment. None may without it
+    #[arg(long, value_name = "ORIGIN", env = "HTTP_CORS_ORIGINS", value_delimiter = ',', value_parser = parse_origin)]
+    pub cors_origin: Vec<String>,
+
     /// Lets faults be started with the token in this file, at /chaos of the admin port and by the
     /// header X-Fault on a request; without it there are none
     #[arg(long, value_name = "FILE", env = "CHAOS_TOKEN_FILE")]
@@ -112,6 +136,13 @@ impl<P: Program> ServerArgs<P> {
             },
             workers: self.workers,
             drain_delay: self.drain_delay,
+            limits: Limits {
+                body_bytes: self.max_body,
+                head_time: self.head_timeout,
+                body_time: self.body_timeout,
+                requests_per_second: self.rate_limit,
+            },
+            cors_origins: self.cors_origin.clone(),
             shutdown_timeout: self.shutdown_timeout,
         }
     }
@@ -143,6 +174,10 @@ pub struct ServerConfig {
     pub admin_listen: Listen,
     /// Threads that serve the public API, at least 1.
     pub workers: usize,
+    /// What a request may be like.
+    pub limits: Limits,
+    /// Origins whose pages may call the API.
+    pub cors_origins: Vec<String>,
     /// From failing readiness to no longer accepting connections.
     pub drain_delay: Duration,
     /// For requests in flight to end; rounded up to whole seconds.
@@ -182,6 +217,8 @@ impl ServerConfig {
             tls: None,
             admin_listen: free("--admin-listen", "ADMIN_LISTEN"),
             workers: 1,
+            limits: Limits::default(),
+            cors_origins: Vec::new(),
             drain_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
         }
@@ -202,6 +239,30 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
             .and_then(|d| Duration::try_from(d).map_err(|e| e.to_string())),
     };
     duration.map_err(|reason| format!("{reason}; write it like `250ms`, `1s`, `1m 30s`"))
+}
+
+/// Shorter ones would refuse what is merely on its way; and the HTTP library's clock ticks in half seconds.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        timeout if timeout < Duration::from_secs(1) => Err("has to be 1s or more".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
+/// `scheme://host[:port]`, as browsers send it.
+fn parse_origin(text: &str) -> Result<String, String> {
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme));
+    match rest {
+        Some(host) if !host.is_empty() && !host.contains(['/', '*', '@', ' ', '?', '#']) => {
+            Ok(text.to_owned())
+        }
+        _ => Err(
+            "an origin is http://HOST[:PORT] or https://HOST[:PORT], without a path or *"
+                .to_owned(),
+        ),
+    }
 }
 
 fn parse_workers(text: &str) -> Result<usize, String> {

@@ -7,6 +7,7 @@ mod admin;
 mod args;
 mod faults;
 mod fields;
+mod limits;
 mod observe;
 mod problem;
 mod program;
@@ -22,6 +23,7 @@ pub use faults::{
     Value,
 };
 pub use fields::{FieldError, read_json};
+pub use limits::Limits;
 pub use problem::{Problem, json_config};
 pub use program::run;
 pub use readiness::{Condition, Readiness};

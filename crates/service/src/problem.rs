@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
-    error::{JsonPayloadError, PathError, QueryPayloadError},
+    error::{JsonPayloadError, PathError, PayloadError, QueryPayloadError},
     http::{
         StatusCode,
         header::{HeaderName, HeaderValue},
@@ -187,6 +187,16 @@ fn current_trace_id() -> Option<String> {
     })
 }
 
+/// Whether it is the fault of [`crate::limits`], which a body that does not arrive in time runs into.
+fn is_late(error: &JsonPayloadError) -> bool {
+    match error {
+        JsonPayloadError::Payload(PayloadError::Io(error)) => {
+            error.kind() == std::io::ErrorKind::TimedOut
+        }
+        _ => false,
+    }
+}
+
 /// JSON bodies of up to `limit_bytes`, refused with a problem: 413 when larger, 415 for another
 /// content type, 400 for what does not parse.
 pub fn json_config(limit_bytes: usize) -> web::JsonConfig {
@@ -195,6 +205,7 @@ pub fn json_config(limit_bytes: usize) -> web::JsonConfig {
         .error_handler(|error, _| {
             let status = match error {
                 JsonPayloadError::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                ref error if is_late(error) => StatusCode::REQUEST_TIMEOUT,
                 ref error => error.status_code(),
             };
             let detail = match &error {
@@ -204,6 +215,7 @@ pub fn json_config(limit_bytes: usize) -> web::JsonConfig {
                 | JsonPayloadError::OverflowKnownLength { limit, .. } => {
                     format!("the body is larger than the limit of {limit} bytes")
                 }
+                error if is_late(error) => "the body did not arrive in time".to_owned(),
                 _ => "the body cannot be read".to_owned(),
             };
             Problem::new(status).detail(detail).into()

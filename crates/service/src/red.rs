@@ -10,9 +10,12 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
+use crate::limits::Refusal;
+
 /// Upper bounds of `{prefix}_http_request_duration_seconds`, in seconds. A latency SLO can only be asked for
 /// at one of them: `lab slo render` refuses any other threshold.
-pub const DURATION_BUCKETS: [f64; 9] = [0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+// Each one is a series for every route and status: what is slower than the last is too slow anyway.
+pub const DURATION_BUCKETS: [f64; 8] = [0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 /// The `route` of a request that no route answers.
 pub(crate) const UNMATCHED: &str = "unmatched";
@@ -28,7 +31,8 @@ pub struct Route {
 
 impl Route {
     /// A route, its pattern written exactly as it is registered, and the statuses it can answer with.
-    /// 500 is always among them: any handler can panic.
+    /// 500 is always among them, for any handler can panic; and with 413, the mark of a route that reads a
+    /// body, 408 is.
     pub const fn new(method: Method, pattern: &'static str, statuses: &'static [u16]) -> Self {
         Self {
             method,
@@ -72,6 +76,9 @@ struct Metrics {
     durations: HistogramVec,
     in_progress: IntGauge,
     connections: IntGauge,
+    ambiguous: IntCounter,
+    too_large: IntCounter,
+    rate_limited: IntCounter,
     endpoints: HashMap<&'static str, Vec<(Method, Arc<Endpoint>)>>,
     unmatched: HashMap<Method, Arc<Endpoint>>,
     unmatched_other: Arc<Endpoint>,
@@ -151,6 +158,11 @@ impl Red {
         registry.register(Box::new(durations.clone()))?;
         let in_progress = gauge("http_requests_in_progress", "Requests being handled.")?;
         let connections = gauge("connections_active", "Open client connections.")?;
+        let refused = counters(
+            "http_requests_refused_total",
+            "Requests refused before they were looked at.",
+            &["reason"],
+        )?;
         let info = prometheus::IntGaugeVec::new(
             Opts::new(name("app_info"), "1; the labels say what is running."),
             &["version", "commit"],
@@ -187,7 +199,11 @@ impl Red {
             statuses,
         } in routes
         {
-            let statuses = [statuses, &[500][..]].concat();
+            let late: &[u16] = match statuses.contains(&413) {
+                true => &[408],
+                false => &[],
+            };
+            let statuses = [statuses, &[500][..], late].concat();
             let methods = endpoints.entry(pattern).or_default();
             methods.push((
                 method.clone(),
@@ -216,6 +232,9 @@ impl Red {
             durations,
             in_progress,
             connections,
+            ambiguous: refused.with_label_values(&["ambiguous"]),
+            too_large: refused.with_label_values(&["too_large"]),
+            rate_limited: refused.with_label_values(&["rate_limited"]),
             endpoints,
             unmatched,
             unmatched_other,
@@ -287,6 +306,15 @@ impl Red {
                     .with_label_values(&[method, endpoint.route, status.as_str()])
                     .observe(seconds);
             }
+        }
+    }
+
+    /// Counts a request that was refused before it was looked at.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        match refusal {
+            Refusal::Ambiguous => self.0.ambiguous.inc(),
+            Refusal::TooLarge => self.0.too_large.inc(),
+            Refusal::RateLimited => self.0.rate_limited.inc(),
         }
     }
 

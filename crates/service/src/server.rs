@@ -2,10 +2,13 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use actix_cors::Cors;
 use actix_web::{
     App, HttpServer,
-    dev::{self, ServerHandle},
-    middleware::from_fn,
+    dev::{self, ServerHandle, Service as _},
+    error::InternalError,
+    http::{Method, header},
+    middleware::{Condition, from_fn},
     rt, web,
 };
 use prometheus::Registry;
@@ -17,14 +20,13 @@ use tokio::{
 
 use crate::{
     Faults, Listen, Readiness, Red, ServerConfig, admin, faults, json_config,
+    limits::{Distrust, Gate, guard, secure},
     observe::{head_as_get, observe},
     problem::{path_config, query_config},
     readiness::probes,
     tls::{FROM_TLS12, TlsError},
 };
 
-/// Largest JSON body a route takes unless it configures its own limit.
-const JSON_LIMIT_BYTES: usize = 256 * 1024;
 /// Longer than clients keep an idle connection in their pools, so that it is they who close it and
 /// no request meets a connection the server is just closing.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -167,12 +169,35 @@ impl Service {
         let connections = red.clone();
         let probes_of = readiness.clone();
         let plans = faults.clone();
+        let limits = config.limits.clone();
+        let gate = Arc::new(Gate::new(limits.clone(), red.clone()));
+        let forgetting = Arc::clone(&gate);
+        let origins = config.cors_origins.clone();
         let mut public = HttpServer::new(move || {
-            let (red, plans) = (red.clone(), plans.clone());
+            let (red, plans, gate) = (red.clone(), plans.clone(), Arc::clone(&gate));
             let public = Arc::clone(&public);
             let documentation = Arc::clone(&documentation);
             App::new()
-                .app_data(json_config(JSON_LIMIT_BYTES))
+                // Neither probes nor refusals are exempt from it.
+                .wrap_fn(|request, service| {
+                    let is_tls = request.app_config().secure();
+                    let answer = service.call(request);
+                    async move {
+                        match answer.await {
+                            Ok(mut response) => {
+                                secure(response.headers_mut(), is_tls);
+                                Ok(response)
+                            }
+                            Err(error) => {
+                                let mut response = error.error_response();
+                                secure(response.headers_mut(), is_tls);
+                                Err(InternalError::from_response(error, response).into())
+                            }
+                        }
+                    }
+                })
+                .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
+                .app_data(json_config(limits.body_bytes))
                 .app_data(path_config())
                 .app_data(query_config())
                 // Before the scope, hence outside its middleware: probes are no requests to count.
@@ -186,14 +211,19 @@ impl Service {
                             let plan = plans.plan(&request);
                             observe(red.clone(), plan, request, next)
                         }))
+                        .wrap(from_fn(move |request, next| {
+                            guard(Arc::clone(&gate), request, next)
+                        }))
                         .configure(|routes| public(routes)),
                 )
         })
         .on_connect(move |_, connection| {
             connection.insert(connections.connection());
+            connection.insert(Distrust::default());
         })
         .workers(config.workers)
         .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(config.limits.head_time)
         .tcp_nodelay(true)
         .shutdown_timeout(config.shutdown_timeout.as_secs_f64().ceil() as u64)
         .disable_signals()
@@ -242,9 +272,27 @@ impl Service {
             admin: admin.run(),
             drain_delay: config.drain_delay,
             readiness,
+            forgetting,
             stop,
         })
     }
+}
+
+/// What pages of these origins may do; the API has no cookies to send along.
+fn cors(origins: &[String]) -> Cors {
+    origins
+        .iter()
+        .fold(Cors::default(), |cors, origin| cors.allowed_origin(origin))
+        .allowed_methods([Method::GET, Method::HEAD, Method::POST])
+        .allowed_headers([
+            header::ACCEPT.as_str(),
+            header::CONTENT_TYPE.as_str(),
+            "idempotency-key",
+            "traceparent",
+            "tracestate",
+        ])
+        .expose_headers(["location", "retry-after", "idempotency-replayed"])
+        .max_age(3600)
 }
 
 /// A service whose ports are bound.
@@ -257,6 +305,8 @@ pub struct Server {
     admin: dev::Server,
     drain_delay: Duration,
     readiness: Readiness,
+    /// Has clients to forget.
+    forgetting: Arc<Gate>,
     stop: StopRequests,
 }
 
@@ -296,6 +346,7 @@ impl Server {
             admin,
             drain_delay,
             readiness,
+            forgetting,
             mut stop,
         } = self;
         let admin_handle = admin.handle();
@@ -303,6 +354,7 @@ impl Server {
             admin: admin_handle,
             forced,
         };
+        rt::spawn(forgetting.forget());
         rt::spawn(admin);
         let public_handle = public.handle();
         let mut serving = rt::spawn(public);

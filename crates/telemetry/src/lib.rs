@@ -33,6 +33,7 @@ mod shutdown;
 mod span_accounting;
 mod trace_pipeline;
 
+use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,9 +129,12 @@ pub fn init(options: Options) -> Result<Telemetry, Error> {
 
     let filter = log_level::parse(&options.log_filter).map_err(Error::LogFilter)?;
     let (filter, handle) = reload::Layer::new(filter);
-    let log = LogWriter::open(options.log_output).map_err(Error::LogOutput)?;
+    let lines = JsonLines::new(&resource);
+    let worded = lines.clone();
+    let notice = Box::new(move |missing| worded.notice_of_missing(missing));
+    let log = LogWriter::open(options.log_output, notice).map_err(Error::LogOutput)?;
     let log_layer = fmt::layer()
-        .event_format(JsonLines::new(&resource))
+        .event_format(lines)
         .fmt_fields(NoSpanFields)
         .with_ansi(false)
         .with_writer(log.clone())
@@ -172,6 +176,19 @@ pub fn init(options: Options) -> Result<Telemetry, Error> {
         log_level: LogLevel::new(handle),
         sabotage,
     })
+}
+
+/// What is wrong with the `OTEL_*` variables that `lookup` finds; [`init`] logs the same of the environment.
+pub fn environment_warnings(lookup: impl Fn(&str) -> Option<OsString>) -> Vec<String> {
+    Settings::read(lookup).warnings
+}
+
+/// Whether [`Options::log_filter`] may be this.
+///
+/// # Errors
+/// A sentence for whoever wrote it.
+pub fn check_log_filter(directives: &str) -> Result<(), String> {
+    log_level::parse(directives).map(drop)
 }
 
 impl Telemetry {

@@ -34,6 +34,7 @@ const TEXT_LIMIT: usize = 8 * 1024;
 const TRUNCATION_MARK: &str = "…[truncated]";
 
 /// Formats events; what is the same on every line is rendered once.
+#[derive(Clone)]
 pub(crate) struct JsonLines {
     /// `,"service.name":"…","service.version":"…","service.instance.id":"…"`
     identity: String,
@@ -55,6 +56,16 @@ impl JsonLines {
         }
         let dataset = format!(r#","event.dataset":"{}."#, Escape(&text(SERVICE_NAME)));
         Self { identity, dataset }
+    }
+
+    /// The line that stands where so many are missing.
+    pub(crate) fn notice_of_missing(&self, lines: u64) -> String {
+        let Self { identity, dataset } = self;
+        let stamp = jiff::Timestamp::now();
+        format!(
+            r#"{{"@timestamp":"{stamp:.6}","log.level":"warn","message":"{lines} log lines were dropped before this one","labels.log_lines_dropped":{lines}{dataset}app","log.logger":"telemetry"{identity}}}
+"#
+        )
     }
 }
 
@@ -483,6 +494,20 @@ mod tests {
         assert_eq!(line["service.version"], "1.2.3");
         assert_eq!(line["service.instance.id"], "instance");
         assert_eq!(line["event.dataset"], "shop \"1\"\n.app");
+    }
+
+    #[test]
+    fn the_notice_of_missing_lines_is_a_line_like_others() {
+        let resource = Resource::builder_empty()
+            .with_attributes([opentelemetry::KeyValue::new(SERVICE_NAME, "shop \"1\"")])
+            .build();
+        let notice = JsonLines::new(&resource).notice_of_missing(17);
+        let line = parse(notice.strip_suffix('\n').expect("one line"));
+        let mut expected = BTreeSet::from(ALWAYS);
+        expected.insert("labels.log_lines_dropped");
+        assert_eq!(keys(&line), expected);
+        assert_eq!(line["labels.log_lines_dropped"], 17);
+        assert_eq!(line["event.dataset"], "shop \"1\".app");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,9 @@ use crate::LogOutput;
 
 /// Some ten seconds of a busy service. The default, 128,000, can hold a gigabyte of long lines.
 const QUEUED_LINES: usize = 16_384;
+
+/// Words the line about so many missing lines.
+pub(crate) type Notice = Box<dyn Fn(u64) -> String + Send>;
 
 #[derive(Debug, Clone)]
 pub(crate) struct LogWriter {
@@ -35,20 +38,27 @@ struct Lines {
 impl LogWriter {
     /// Writes to a duplicate of the descriptor: the locks around Rust's own handles would let one blocked
     /// write stop every thread that prints or panics.
-    pub(crate) fn open(output: LogOutput) -> io::Result<Self> {
+    ///
+    /// `notice` words the line that tells how many lines are missing before it.
+    pub(crate) fn open(output: LogOutput, notice: Notice) -> io::Result<Self> {
         let descriptor = match output {
             LogOutput::Stdout => io::stdout().as_fd().try_clone_to_owned()?,
             LogOutput::Stderr => io::stderr().as_fd().try_clone_to_owned()?,
         };
-        Ok(Self::spawn(File::from(descriptor)))
+        Ok(Self::spawn(File::from(descriptor), notice))
     }
 
-    fn spawn(sink: impl Write + Send + 'static) -> Self {
+    fn spawn(sink: impl Write + Send + 'static, notice: Notice) -> Self {
         let lines = Arc::new(Lines::default());
+        // The queue's counter exists only once the queue does, which wants the sink.
+        let overflow_seen = Arc::new(OnceLock::new());
         let sink = LineSink {
             sink,
             torn: false,
             lines: lines.clone(),
+            overflow: overflow_seen.clone(),
+            notice,
+            told: 0,
         };
         let (queue, guard) = NonBlockingBuilder::default()
             .lossy(true)
@@ -59,6 +69,7 @@ impl LogWriter {
         // text line on stdout if the queue is full. `flush` waits for the queue instead.
         std::mem::forget(guard);
         let overflow = queue.error_counter();
+        let _ = overflow_seen.set(overflow.clone());
         Self {
             queue,
             lines,
@@ -113,10 +124,32 @@ struct LineSink<W> {
     /// The last line was cut short, so the next must not continue it.
     torn: bool,
     lines: Arc<Lines>,
+    overflow: Arc<OnceLock<ErrorCounter>>,
+    notice: Notice,
+    /// Missing lines that have been told of.
+    told: u64,
 }
 
 impl<W: Write> LineSink<W> {
+    /// Tells how many lines are missing since it was last told.
+    fn write_notice(&mut self) -> io::Result<()> {
+        let overflow = self.overflow.get();
+        let overflow = overflow.map_or(0, |overflow| overflow.dropped_lines() as u64);
+        let dropped = overflow + self.lines.failed.load(Ordering::Relaxed);
+        if dropped > self.told {
+            let notice = (self.notice)(dropped - self.told);
+            self.write_whole(notice.as_bytes())?;
+            self.told = dropped;
+        }
+        Ok(())
+    }
+
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        self.write_notice()?;
+        self.write_whole(line)
+    }
+
+    fn write_whole(&mut self, line: &[u8]) -> io::Result<()> {
         if self.torn {
             self.write_bytes(b"\n")?;
             self.torn = false;
@@ -164,6 +197,10 @@ mod tests {
     use std::sync::{Mutex, mpsc};
 
     use super::*;
+
+    fn notice() -> Notice {
+        Box::new(|missing| format!("missing {missing}\n"))
+    }
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(60)
@@ -213,7 +250,7 @@ mod tests {
     #[test]
     fn every_line_arrives_in_order() {
         let buffer = Buffer::default();
-        let mut writer = LogWriter::spawn(buffer.clone());
+        let mut writer = LogWriter::spawn(buffer.clone(), notice());
         let expected: String = (0..1000).map(|n| format!("{n}\n")).collect();
         for line in expected.split_inclusive('\n') {
             writer.write_all(line.as_bytes()).expect("never fails");
@@ -239,7 +276,7 @@ mod tests {
         }
         let (release, gate) = mpsc::channel::<()>();
         let buffer = Buffer::default();
-        let mut writer = LogWriter::spawn(Blocked(gate, buffer.clone()));
+        let mut writer = LogWriter::spawn(Blocked(gate, buffer.clone()), notice());
         let lines = QUEUED_LINES + 1000;
         for _ in 0..lines {
             writer.write_all(b"x\n").expect("never fails");
@@ -251,10 +288,17 @@ mod tests {
         );
         drop(release);
         assert!(writer.flush(soon()));
-        assert_eq!(
-            buffer.text().lines().count() as u64 + writer.dropped(),
-            lines as u64
-        );
+        let text = buffer.text();
+        let (told, written): (Vec<_>, Vec<_>) =
+            text.lines().partition(|line| line.starts_with("missing "));
+        assert_eq!(written.len() as u64 + writer.dropped(), lines as u64);
+        // The line in the blocked write came before; the very next says how many are missing.
+        assert_eq!(text.lines().nth(1), told.first().copied());
+        let told: u64 = told
+            .iter()
+            .map(|line| line[8..].parse::<u64>().unwrap())
+            .sum();
+        assert_eq!(told, writer.dropped());
     }
 
     #[test]
@@ -262,18 +306,19 @@ mod tests {
         let broken = || Err(io::Error::from(ErrorKind::BrokenPipe));
         let busy = || Err(io::Error::from(ErrorKind::WouldBlock));
         for (answers, expected, dropped) in [
-            (vec![broken()], "two\nthree\n", 1),
-            (vec![Ok(2), broken()], "on\ntwo\nthree\n", 1),
-            (vec![Ok(2), broken(), broken()], "on\nthree\n", 2),
+            (vec![broken()], "missing 1\ntwo\nthree\n", 1),
+            (vec![Ok(2), broken()], "on\nmissing 1\ntwo\nthree\n", 1),
+            (vec![Ok(2), broken(), broken()], "on\nmissing 2\nthree\n", 2),
             (vec![busy(), Ok(2), busy()], "one\ntwo\nthree\n", 0),
-            (vec![Ok(0)], "two\nthree\n", 1),
+            (vec![Ok(0)], "missing 1\ntwo\nthree\n", 1),
             (vec![broken(), broken(), broken()], "", 3),
         ] {
             let buffer = Buffer::default();
-            let mut writer = LogWriter::spawn(Scripted {
+            let scripted = Scripted {
                 answers,
                 buffer: buffer.clone(),
-            });
+            };
+            let mut writer = LogWriter::spawn(scripted, notice());
             for line in ["one\n", "two\n", "three\n"] {
                 writer.write_all(line.as_bytes()).expect("never fails");
             }

@@ -73,7 +73,7 @@ impl Settings {
         Self::read(|name| std::env::var_os(name))
     }
 
-    fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
+    pub(crate) fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         let mut variables = Variables {
             lookup,
             warnings: Vec::new(),

@@ -3,6 +3,9 @@
 
 mod cancelling;
 mod catalogue;
+#[path = "../../../telemetry/tests/telemetry/collector.rs"]
+#[allow(dead_code, reason = "the tests of telemetry use the rest of it")]
+mod collector;
 mod database_trouble;
 mod faults;
 mod fixture;
@@ -14,6 +17,7 @@ mod model;
 mod openapi;
 mod placing;
 mod postgres;
+mod pressure;
 mod program;
 mod resilience;
 mod store;

@@ -623,7 +623,7 @@ impl Settings {
     }
 
     /// How long the fault lasts.
-    pub(super) fn lifetime(&self) -> Duration {
+    pub fn lifetime(&self) -> Duration {
         match self.0.get("for").or_else(|| self.0.get("delay")) {
             Some(Value::Time(time)) => *time,
             _ => unreachable!("a test starts every fault"),

@@ -8,7 +8,9 @@
 mod faults;
 mod harness;
 mod lifecycle;
+mod limits;
 mod metrics;
 mod problems;
+mod smuggling;
 mod tls;
 mod traces;

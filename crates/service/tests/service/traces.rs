@@ -197,7 +197,7 @@ async fn what_a_client_sends_is_bounded() {
     let service = start();
     let trace_id = "4bf92f3577b34da6a3ce929d0e0e4781";
     let response = client()
-        .get(service.url(&format!("/{}", "x".repeat(10_000))))
+        .get(service.url(&format!("/{}", "x".repeat(8_000))))
         .header("traceparent", format!("00-{trace_id}-{CALLER}-01"))
         .header("user-agent", "é".repeat(5_000))
         .send();
