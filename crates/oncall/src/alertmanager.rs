@@ -403,7 +403,9 @@ fn by_month(spans: &[(Timestamp, Timestamp)]) -> Vec<((i16, i8, Times), Vec<Stri
         }
     }
     // In the order of their first day.
-    let mut months: Vec<((i16, i8, Times), Vec<(i8, i8)>)> = Vec::new();
+    type Month = (i16, i8, Times);
+    type Days = (i8, i8);
+    let mut months: Vec<(Month, Vec<Days>)> = Vec::new();
     for (day, times) in days {
         let key = (day.year(), day.month(), times);
         let number = day.day();

@@ -14,7 +14,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
 use crate::{
     refusals::refused,
-    running::{eventually, everything_is_installed, lab, program, project, text},
+    running::{eventually, lab, program, project, skip, text},
 };
 
 /// A project of a test's own: a rotation and a configuration to write it into.
