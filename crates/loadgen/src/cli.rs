@@ -134,6 +134,10 @@ Examples:
   As a check, which fails when customers wait too long or in vain:
     loadgen run http://127.0.0.1:5000/api/products --rate 50 --for 1m --threshold 'p99 < 50ms' --threshold 'error_rate < 0.1%'
 
+  Your own customers, from a file; over HTTP/2 and TLS with a CA of your own:
+    loadgen scenario show shop > mine.yaml
+    loadgen run https://shop.example:5443 --scenario mine.yaml --rate 4 --http 2 --ca ca.pem
+
   A morning in ten minutes, with arrivals as random as people's:
     loadgen run http://127.0.0.1:5000/api/products --pace poisson:ramp:5..100/10m
 
@@ -141,7 +145,8 @@ How to read the result:
   latency   from the intended start to the end: what a customer who came on time waited
   service   from the actual start to the end: what the server and the network took
   lateness  from the intended to the actual start: what the generator took; it should be tiny
-  sent = received + failed + timed out; failed are broken connections and answers of 500 and above.
+  sent = received + failed + timed out; failed are broken connections and answers of 500 and above, or what a scenario
+  does not expect.
   Latency and service cover answers of any status and time-outs, not broken connections.
 
 Exit status: 0 with a result, also after Ctrl-C; 1 when a --threshold fails; 2 when something given is wrong.";
@@ -153,7 +158,7 @@ pub struct RunArgs {
     #[arg(value_name = "URL", required = true, env = "LOADGEN_URLS", value_delimiter = ' ', value_parser = target)]
     pub urls: Vec<Url>,
 
-    /// Requests per second, 0.000001 to 1000000
+    /// Requests per second, or journeys of a scenario, 0.000001 to 1000000
     #[arg(
         long,
         env = "LOADGEN_RATE",
@@ -208,7 +213,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDRESS", env = "LOADGEN_METRICS_LISTEN")]
     pub metrics_listen: Option<SocketAddr>,
 
-    /// Which log lines go to standard error, such as info or debug,hyper_util=info
+    /// Which log lines go to standard error, such as info or debug,h2=info
     #[arg(
         long,
         value_name = "DIRECTIVES",

@@ -10,6 +10,7 @@ mod program;
 mod protocols;
 mod results;
 mod scenario;
+mod shop;
 mod signals;
 mod target;
 mod telling;
