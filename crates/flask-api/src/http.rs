@@ -75,7 +75,7 @@ pub fn routes(shop: Arc<Shop>) -> impl Fn(&mut web::ServiceConfig) + Send + Sync
     tag = "products",
     params(
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items of a page, 20 when absent"),
-        ("cursor" = Option<String>, Query, pattern = "^p[0-7][0-9a-f]{15}$", description = "`next_cursor` of the page before"),
+        ("cursor" = Option<String>, Query, pattern = "^(p[0-7][0-9a-f]{15})?$", description = "`next_cursor` of the page before"),
     ),
     responses(
         (status = 200, description = "A page of products", body = List<Product>),
@@ -124,7 +124,7 @@ async fn product(shop: web::Data<Shop>, id: web::Path<i64>) -> Result<web::Json<
     params(
         ("status" = Option<OrderStatus>, Query, description = "Only orders that stand there"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items of a page, 20 when absent"),
-        ("cursor" = Option<String>, Query, pattern = "^o[0-7][0-9a-f]{15}$", description = "`next_cursor` of the page before"),
+        ("cursor" = Option<String>, Query, pattern = "^(o[0-7][0-9a-f]{15})?$", description = "`next_cursor` of the page before"),
     ),
     responses(
         (status = 200, description = "A page of orders", body = List<Order>),

@@ -410,7 +410,11 @@ async fn no_customer_is_promised_what_another_got(fixture: Fixture) {
             match (first.status.as_u16(), second.status.as_u16()) {
                 (201, 201) => {
                     assert_eq!(first.body["id"], second.body["id"]);
-                    assert_eq!(first.body["status"], "paid");
+                    // The later of the two waits for the earlier one's payment, but not for ever.
+                    for answer in [&first, &second] {
+                        let status = answer.body["status"].as_str().unwrap();
+                        assert!(["paid", "pending"].contains(&status), "{answer:?}");
+                    }
                     held += quantity + 1;
                 }
                 // One came too late, and the other may have come later still.
