@@ -31,6 +31,10 @@ impl Project {
     fn with(rotation: &str, config: &str) -> Self {
         let project = Self(tempfile::tempdir().unwrap());
         std::fs::create_dir(project.0.path().join("alertmanager")).unwrap();
+        // By this file a project is known.
+        let marker = project.0.path().join("prometheus/prometheus.yml");
+        std::fs::create_dir(marker.parent().unwrap()).unwrap();
+        std::fs::write(marker, "").unwrap();
         std::fs::write(project.file("oncall.yaml"), rotation).unwrap();
         std::fs::write(project.file("alertmanager.yml"), config).unwrap();
         project
