@@ -93,8 +93,8 @@ async fn a_refusal_of_the_database_is_named_by_its_code() {
     shop.close().await;
 }
 
-/// Asks for this and that until told to stop; returns the statuses seen, and how long the slowest took.
-async fn traffic(shop: &Shop, stop: &AtomicBool) -> (BTreeSet<u16>, Duration) {
+/// Asks for this and that until told to stop; says when a customer was first refused, and returns the statuses seen, and how long the slowest took.
+async fn traffic(shop: &Shop, stop: &AtomicBool, told: &AtomicBool) -> (BTreeSet<u16>, Duration) {
     let mut seen = BTreeSet::new();
     let mut slowest = Duration::ZERO;
     while !stop.load(Ordering::Acquire) {
@@ -109,6 +109,7 @@ async fn traffic(shop: &Shop, stop: &AtomicBool) -> (BTreeSet<u16>, Duration) {
         for answer in [read, placed] {
             if answer.status == 503 {
                 assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+                told.store(true, Ordering::Release);
             }
             seen.insert(answer.status.as_u16());
         }
@@ -136,10 +137,10 @@ async fn outage(
     back: fn(&mut Server),
 ) -> Server {
     let length = std::env::var(OUTAGE_SECONDS).map_or(1, |seconds| seconds.parse().unwrap());
-    let stop = Arc::new(AtomicBool::new(false));
+    let [stop, told] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
     let customers = actix_web::rt::spawn({
-        let (shop, stop) = (Arc::clone(&shop), Arc::clone(&stop));
-        async move { traffic(&shop, &stop).await }
+        let (shop, stop, told) = (Arc::clone(&shop), Arc::clone(&stop), Arc::clone(&told));
+        async move { traffic(&shop, &stop, &told).await }
     });
     let ready = async || shop.admin_status("/readyz").await == 200;
     eventually("ready", ready).await;
@@ -150,7 +151,13 @@ async fn outage(
     let noticed = began.elapsed();
     let report = shop.admin("/readyz").await;
     assert!(report.contains("database"), "{report}");
-    while began.elapsed() < Duration::from_secs(length) {
+    // At least until a customer who was waiting when it began has been told, which takes its time.
+    let length = Duration::from_secs(length);
+    while began.elapsed() < length || !told.load(Ordering::Acquire) {
+        assert!(
+            began.elapsed() < length + Duration::from_secs(60),
+            "no customer was told"
+        );
         assert_eq!(shop.admin_status("/healthz").await, 200);
         assert_eq!(shop.admin_status("/readyz").await, 503);
         // Known to be away, it is not waited for.
@@ -169,7 +176,7 @@ async fn outage(
     stop.store(true, Ordering::Release);
     let (seen, slowest) = customers.await.unwrap();
     println!(
-        "away {length} s: not ready after {noticed:?}, ready again after {recovered:?}, \
+        "away {length:?}: not ready after {noticed:?}, ready again after {recovered:?}, \
          slowest pair of requests {slowest:?}, statuses {seen:?}"
     );
     assert!(seen.contains(&503), "{seen:?}");
