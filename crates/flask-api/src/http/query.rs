@@ -95,7 +95,7 @@ impl Read {
         read
     }
 
-    /// A parameter's value; an empty one counts as absent.
+    /// A parameter's value.
     fn parameter<T>(
         &mut self,
         name: &str,
@@ -103,9 +103,6 @@ impl Read {
         value: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
         let (_, text) = self.given.iter().find(|(given, _)| *given == name)?;
-        if text.is_empty() {
-            return None;
-        }
         let value = value(text);
         if value.is_none() && !self.errors.iter().any(|error| error.field == name) {
             let error = FieldError::parameter(name, format!("has to be {expected}"));
@@ -125,9 +122,13 @@ impl Read {
         );
         PageRequest {
             limit: limit.unwrap_or(DEFAULT_LIMIT),
-            after: self.parameter("cursor", "a next_cursor of this list", |text| {
-                kind.decode(text)
-            }),
+            // Empty for the first page, so that a loop over pages can start with it.
+            after: self
+                .parameter("cursor", "a next_cursor of this list", |text| match text {
+                    "" => Some(None),
+                    text => kind.decode(text).map(Some),
+                })
+                .flatten(),
         }
     }
 
@@ -177,7 +178,8 @@ mod tests {
         );
         assert_eq!(fields("limit=1&limit=2&limit=3"), ["limit"]);
         assert_eq!(fields("limit=x&limit=2"), ["limit"]);
-        let (status, page) = read_orders_query("a=b&status=&limit=&cursor=&%ff").expect("fine");
+        assert_eq!(fields("limit=&status="), ["status", "limit"]);
+        let (status, page) = read_orders_query("a=b&cursor=&%ff").expect("fine");
         assert_eq!(
             (status, page.limit, page.after),
             (None, DEFAULT_LIMIT, None)

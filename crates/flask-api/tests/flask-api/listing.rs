@@ -72,10 +72,7 @@ async fn orders_can_be_listed_by_status() {
         shop.get("/api/orders?status=failed").await.body["items"],
         json!([failed.body])
     );
-    assert_eq!(
-        ids(&shop.get("/api/orders?status=&limit=&cursor=").await.body).len(),
-        4
-    );
+    assert_eq!(ids(&shop.get("/api/orders?cursor=").await.body).len(), 4);
 
     let first = shop.get("/api/orders?status=paid&limit=1").await;
     let next = first.body["next_cursor"].as_str().unwrap();
@@ -112,6 +109,8 @@ async fn a_wrong_parameter_is_named() {
         ("limit=101", "limit"),
         ("limit=-1", "limit"),
         ("limit=ten", "limit"),
+        ("limit=", "limit"),
+        ("status=", "status"),
         ("status=lost", "status"),
         ("status=Paid", "status"),
         ("cursor=17", "cursor"),
