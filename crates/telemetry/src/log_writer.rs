@@ -262,12 +262,17 @@ mod tests {
 
     #[test]
     fn a_blocked_output_blocks_nobody_and_loses_only_what_it_counts() {
-        struct Blocked(mpsc::Receiver<()>, Buffer);
+        struct Blocked {
+            entered: mpsc::Sender<()>,
+            gate: mpsc::Receiver<()>,
+            buffer: Buffer,
+        }
         impl Write for Blocked {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                // Returns at once when the test drops the other end.
-                let _ = self.0.recv();
-                self.1.write(bytes)
+                // Both return at once when the test drops the other end.
+                let _ = self.entered.send(());
+                let _ = self.gate.recv();
+                self.buffer.write(bytes)
             }
 
             fn flush(&mut self) -> io::Result<()> {
@@ -275,10 +280,19 @@ mod tests {
             }
         }
         let (release, gate) = mpsc::channel::<()>();
+        let (entered, writing) = mpsc::channel();
         let buffer = Buffer::default();
-        let mut writer = LogWriter::spawn(Blocked(gate, buffer.clone()), notice());
+        let blocked = Blocked {
+            entered,
+            gate,
+            buffer: buffer.clone(),
+        };
+        let mut writer = LogWriter::spawn(blocked, notice());
         let lines = QUEUED_LINES + 1000;
-        for _ in 0..lines {
+        writer.write_all(b"x\n").expect("never fails");
+        // Or what is missing could be told before the first line.
+        writing.recv().expect("the line is being written");
+        for _ in 1..lines {
             writer.write_all(b"x\n").expect("never fails");
         }
         assert!(writer.dropped() >= 999, "{}", writer.dropped());
