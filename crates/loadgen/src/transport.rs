@@ -5,19 +5,17 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use clap::ValueEnum;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 use url::{Host, Url};
 
 /// Which HTTP is spoken.
@@ -198,18 +196,18 @@ impl Connector {
     pub async fn connect(&self, target: usize) -> io::Result<Stream> {
         let target = &self.targets[target];
         let plain = match &self.unix_socket {
-            Some(path) => Plain::Unix(UnixStream::connect(path).await?),
+            Some(path) => Plain::Right(UnixStream::connect(path).await?),
             None => {
                 let stream = match target.next_address() {
                     Some(address) => TcpStream::connect(address).await?,
                     None => TcpStream::connect((target.host.as_str(), target.port)).await?,
                 };
                 stream.set_nodelay(true)?;
-                Plain::Tcp(stream)
+                Plain::Left(stream)
             }
         };
         let (Some(tls), Some(name)) = (&self.tls, &target.server_name) else {
-            return Ok(Stream::Plain(plain));
+            return Ok(Stream::Left(plain));
         };
         let stream = tls.connect(name.clone(), plain).await?;
         if self.protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
@@ -217,7 +215,7 @@ impl Connector {
                 "the server does not speak HTTP/2 (it did not choose h2 in the TLS handshake)",
             ));
         }
-        Ok(Stream::Tls(Box::new(stream)))
+        Ok(Stream::Right(Box::new(stream)))
     }
 }
 
@@ -319,103 +317,11 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, NoWay> {
     Ok(roots)
 }
 
-/// Bytes as they go over the wire.
-#[derive(Debug)]
-pub enum Plain {
-    /// Over TCP.
-    Tcp(TcpStream),
-    /// Over a Unix socket.
-    Unix(UnixStream),
-}
+/// Bytes as they go over the wire, of TCP or a Unix socket.
+type Plain = Either<TcpStream, UnixStream>;
 
-/// A connection.
-#[derive(Debug)]
-pub enum Stream {
-    /// As it is.
-    Plain(Plain),
-    /// With TLS.
-    Tls(Box<TlsStream<Plain>>),
-}
-
-impl AsyncRead for Plain {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Plain {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
+/// A connection, as it is or with TLS.
+pub type Stream = Either<Plain, Box<TlsStream<Plain>>>;
 
 #[cfg(test)]
 mod tests {

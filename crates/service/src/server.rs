@@ -50,7 +50,7 @@ pub enum Error {
     },
     /// The certificate of the HTTPS address cannot be used.
     #[error("{0} (--tls-certificate, --tls-key)")]
-    Tls(#[from] TlsError),
+    Tls(TlsError),
     /// The handlers of SIGTERM and SIGINT could not be set up.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),

@@ -30,32 +30,32 @@ pub static FROM_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
 #[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {reason}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Not a PEM file, or one without what it should hold.
-    #[error("{} holds no {what} in PEM form: {source}", path.display())]
+    #[error("{} holds no {what} in PEM form: {reason}", path.display())]
     Pem {
         /// The file.
         path: PathBuf,
         /// What it should hold.
         what: &'static str,
         /// What was wrong with it.
-        source: pem::Error,
+        reason: pem::Error,
     },
     /// A certificate and a key that do not belong together, or are of an unknown kind.
-    #[error("the certificate in {} and the key in {} cannot be used: {source}", certificate.display(), key.display())]
+    #[error("the certificate in {} and the key in {} cannot be used: {reason}", certificate.display(), key.display())]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
         /// What is wrong with them.
-        source: rustls::Error,
+        reason: rustls::Error,
     },
 }
 
@@ -79,10 +79,10 @@ impl CertificateFiles {
             }
         })?;
         let key = read_pem(&self.key, "private key", PrivateKeyDer::from_pem_slice)?;
-        CertifiedKey::from_der(chain, key, provider).map_err(|source| TlsError::Pair {
+        CertifiedKey::from_der(chain, key, provider).map_err(|reason| TlsError::Pair {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
-            source,
+            reason,
         })
     }
 
@@ -161,13 +161,13 @@ fn read_pem<T>(
     what: &'static str,
     parse: impl FnOnce(&[u8]) -> Result<T, pem::Error>,
 ) -> Result<T, TlsError> {
-    let bytes = std::fs::read(path).map_err(|source| TlsError::Read {
+    let bytes = std::fs::read(path).map_err(|reason| TlsError::Read {
         path: path.to_owned(),
-        source,
+        reason,
     })?;
-    parse(&bytes).map_err(|source| TlsError::Pem {
+    parse(&bytes).map_err(|reason| TlsError::Pem {
         path: path.to_owned(),
         what,
-        source,
+        reason,
     })
 }

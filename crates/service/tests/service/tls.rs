@@ -124,6 +124,8 @@ async fn a_certificate_that_cannot_be_used_is_refused_at_the_start() {
         assert_eq!(error.exit_code(), 2);
         assert!(matches!(error, Error::Tls(_)));
         let text = error.to_string();
+        // A program prints the chain of causes: nothing in it is said twice.
+        assert_eq!(format!("{:#}", anyhow::Error::from(error)), text);
         assert!(
             text.contains(expected) && text.contains("--tls-certificate"),
             "{text}"
