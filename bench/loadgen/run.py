@@ -22,12 +22,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOADGEN = ROOT / "target/release/loadgen"
 SERVER = ROOT / "target/bench/stalling-server"
 
-SECONDS, RATE, CAPACITY, DELAY_MS = 30, 500, 5000, 50
+# The delay is the ground that a stall stands out of. A sleeping core of a virtual machine wakes up to 4 ms late once in a few
+# hundred times (the row without a stall shows it): 2 % of the shortest figure has to be no less than that.
+SECONDS, RATE, CAPACITY, DELAY_MS = 30, 500, 5000, 200
 # Between two requests, as the formula knows of no first one.
 STALL_AFTER = 10.001
-STALLS = [0.2, 1, 5]
+STALLS = [0, 0.2, 1, 5]
 QUANTILES = [0.5, 0.99, 0.999]
-CONNECTIONS = 50
+CONNECTIONS = 200
 MAX_IN_FLIGHT = 6000
 # Such as "chrt -f 50" where other programs are busy on the same cores.
 PREFIX = shlex.split(os.environ.get("BENCH_PREFIX", ""))
@@ -157,7 +159,8 @@ def oracle():
 
         print(f"\nstall of {stall} s: p50, p99, p99.9 in ms (over the truth)")
         row("truth", expected)
-        for name, ask in [("loadgen", by_loadgen), *((n, PEERS[n]) for n in peers)]:
+        asked = [("loadgen", by_loadgen), *((n, PEERS[n]) for n in peers if stall)]
+        for name, ask in asked:
             with Server(CAPACITY, DELAY_MS, STALL_AFTER, stall) as url:
                 measured = ask(url)
             row(name, measured)
