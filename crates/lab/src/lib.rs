@@ -10,6 +10,7 @@ mod chaos;
 mod committed;
 mod doctor;
 mod down;
+mod inbox;
 mod install;
 mod k8s;
 mod oncall;
@@ -79,6 +80,7 @@ enum Command {
     /// Who is on call, proof that always somebody is, and the same for Alertmanager and PagerDuty
     #[command(subcommand)]
     Oncall(oncall::Args),
+    Inbox(inbox::Args),
     /// Run one of our own programs; the lab starts them so
     #[command(hide = true, subcommand)]
     Component(programs::Program),
@@ -107,6 +109,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Slo(args) => slo::slo(place, &args),
         Command::K8s(args) => k8s::k8s(place, &args),
         Command::Oncall(args) => oncall::oncall(place, &args),
+        Command::Inbox(args) => inbox::inbox(place, &args),
         Command::Component(program) => return program.run(),
     };
     result.unwrap_or_else(|error| {

@@ -76,6 +76,11 @@ impl Layout {
         self.data.join("chaos-token")
     }
 
+    /// What lets Alertmanager in at Slack and PagerDuty, one file each.
+    pub fn secrets(&self) -> PathBuf {
+        self.data.join("secrets")
+    }
+
     /// Output of a detached lab itself.
     pub fn lab_log(&self) -> PathBuf {
         self.data.join("lab.log")
@@ -187,6 +192,12 @@ fn make_token(path: &Path) -> Result<(), Error> {
     if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
         return Ok(());
     }
+    let token = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+    write_secret(path, &format!("{}{}", token[0].simple(), token[1].simple()))
+}
+
+/// Writes a secret that only this user can read, in one step.
+pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<(), Error> {
     let fault = |source| Error::DataDir {
         path: path.into(),
         source,
@@ -199,8 +210,7 @@ fn make_token(path: &Path) -> Result<(), Error> {
         .mode(0o600)
         .open(&partial)
         .map_err(fault)?;
-    let token = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
-    writeln!(file, "{}{}", token[0].simple(), token[1].simple()).map_err(fault)?;
+    writeln!(file, "{secret}").map_err(fault)?;
     std::fs::rename(&partial, path).map_err(fault)
 }
 
@@ -233,4 +243,35 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Error>
     let partial = path.with_extension("partial");
     std::fs::write(&partial, content).map_err(fault)?;
     std::fs::rename(&partial, path).map_err(fault)
+}
+
+/// The files of a directory with this ending, in any order.
+pub(crate) fn files_in(dir: &Path, ending: &str) -> Result<Vec<PathBuf>, Error> {
+    let fault = |source| Error::Io {
+        doing: "read",
+        path: dir.into(),
+        source,
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(fault)? {
+        let file = entry.map_err(fault)?.path();
+        if file
+            .extension()
+            .is_some_and(|extension| extension == ending)
+        {
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+/// Makes `link` point at `file`, replacing what an earlier run left.
+pub(crate) fn link(file: &Path, link: &Path) -> Result<(), Error> {
+    let fault = |source| Error::Io {
+        doing: "link",
+        path: link.into(),
+        source,
+    };
+    remove_file(link).map_err(fault)?;
+    std::os::unix::fs::symlink(file, link).map_err(fault)
 }

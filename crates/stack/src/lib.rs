@@ -12,6 +12,7 @@ mod component;
 mod error;
 mod install;
 mod layout;
+mod notification;
 mod ports;
 mod process;
 mod supervisor;

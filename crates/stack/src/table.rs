@@ -1,12 +1,13 @@
 //! The components of a lab, one row each: the only place that knows their ports, versions and
 //! command lines.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::{
     Component, Error, HOST, Health, Launch, Launching, Port, Probe, Probed, Scrape, Setup, Source,
     certificate,
-    layout::{make_dir, remove_dir, write_atomically},
+    layout::{files_in, link, make_dir, remove_dir, write_atomically},
+    notification::{self, Inbox},
 };
 
 const fn port(name: &'static str, default: u16) -> Port {
@@ -114,6 +115,20 @@ pub const COMPONENTS: &[Component] = &[
         ..PLAIN
     },
     Component {
+        name: "console",
+        role: "inbox of Slack, PagerDuty and mail",
+        source: Source::Ours,
+        ports: &[port("http", 8000), port("smtp", 1025)],
+        health: health("http", "/healthz"),
+        probes: &[
+            probe("http", Probed::Page("/healthz"), "console"),
+            probe("smtp", Probed::Port, "console"),
+        ],
+        tier: 0,
+        launch: Some(console),
+        ..PLAIN
+    },
+    Component {
         name: "prometheus",
         role: "metrics: collection and storage",
         source: Source::Debian {
@@ -142,6 +157,8 @@ pub const COMPONENTS: &[Component] = &[
         ports: &[port("http", 9093)],
         health: health("http", "/-/ready"),
         scrape: &[scrape("alertmanager", "http", "alertmanager")],
+        // So that nothing is sent in vain.
+        after: &["console"],
         tier: 0,
         launch: Some(alertmanager),
         ..PLAIN
@@ -481,7 +498,7 @@ fn loadgen(launching: &Launching<'_>) -> Result<Launch, Error> {
 
 fn prometheus(launching: &Launching<'_>) -> Result<Launch, Error> {
     let run = launching.run_dir()?;
-    for file in yaml_files(&launching.layout.config("prometheus"))? {
+    for file in files_in(&launching.layout.config("prometheus"), "yml")? {
         link(&file, &run.join(file.file_name().unwrap_or_default()))?;
     }
     if let Some(rules) = launching.slo_rules {
@@ -505,6 +522,9 @@ fn prometheus(launching: &Launching<'_>) -> Result<Launch, Error> {
         format!("http://{}", launching.address("http")),
     )
     .option("--enable-feature", "exemplar-storage,extra-scrape-metrics")
+    // Alertmanager takes an alert for ended that it has not heard of for four times as long: when Prometheus dies, a minute
+    // later, and the dead man's switch is told.
+    .option("--rules.alert.resend-delay", "15s")
     // Lets a learner edit a rule and see it: POST /-/reload. It listens on loopback only.
     .arg("--web.enable-lifecycle"))
 }
@@ -549,14 +569,37 @@ fn write_targets(launching: &Launching<'_>, dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn alertmanager(launching: &Launching<'_>) -> Result<Launch, Error> {
+fn console(launching: &Launching<'_>) -> Result<Launch, Error> {
     Ok(Launch::default()
+        .option("--listen", launching.address("http"))
+        .option("--smtp-listen", launching.address("smtp"))
+        .option("--store", launching.state_dir()?.join("messages.jsonl"))
         .option(
-            "--config.file",
-            launching.layout.config("alertmanager/alertmanager.yml"),
-        )
+            "--secrets",
+            notification::make_secrets(launching.layout, &inbox(launching))?,
+        ))
+}
+
+fn inbox(launching: &Launching<'_>) -> Inbox {
+    let console = find_known("console");
+    Inbox {
+        http: launching.ports.address(console, "http"),
+        smtp: launching.ports.address(console, "smtp"),
+    }
+}
+
+fn alertmanager(launching: &Launching<'_>) -> Result<Launch, Error> {
+    let run = launching.run_dir()?;
+    notification::configure(launching.layout, &run, &inbox(launching))?;
+    Ok(Launch::default()
+        .option("--config.file", run.join("alertmanager.yml"))
         .option("--storage.path", launching.state_dir()?)
         .option("--web.listen-address", launching.address("http"))
+        // What links in messages begin with.
+        .option(
+            "--web.external-url",
+            format!("http://{}", launching.address("http")),
+        )
         // One instance gossips with nobody; an empty address opens no second port.
         .option("--cluster.listen-address", ""))
 }
@@ -677,36 +720,6 @@ fn otelcol(launching: &Launching<'_>) -> Result<Launch, Error> {
 }
 
 /// Every `*.yml` of a directory, so that a new rule file cannot be forgotten.
-fn yaml_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let fault = |source| Error::Io {
-        doing: "read",
-        path: dir.into(),
-        source,
-    };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(fault)? {
-        let file = entry.map_err(fault)?.path();
-        if file.extension().is_some_and(|extension| extension == "yml") {
-            files.push(file);
-        }
-    }
-    Ok(files)
-}
-
-/// Makes `link` point at `file`, replacing what an earlier run left.
-fn link(file: &PathBuf, link: &Path) -> Result<(), Error> {
-    let fault = |source| Error::Io {
-        doing: "link",
-        path: link.into(),
-        source,
-    };
-    match std::fs::remove_file(link) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(fault(source)),
-        _ => {}
-    }
-    std::os::unix::fs::symlink(file, link).map_err(fault)
-}
-
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     std::fs::copy(from, to)
         .map(drop)
