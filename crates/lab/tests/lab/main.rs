@@ -9,6 +9,7 @@ mod canary;
 mod chaos;
 mod cluster;
 mod conformance;
+mod jaeger;
 mod linked;
 mod oncall;
 mod refusals;
