@@ -3,7 +3,7 @@
 
     bench/arrival/run.py [arrival] [sampling]
 
-Starts a lab of its own (--port-offset 4000) and ends it; needs `cargo build`. Takes about four minutes. See docs/traces.md. Exit
+Starts a lab of its own (--port-offset 4000) and ends it; needs `cargo build`. Takes about six minutes. See docs/traces.md. Exit
 status 1 when something that must hold does not.
 """
 
@@ -66,7 +66,7 @@ def arrival():
 
 def sampling():
     """A replica that samples a tenth; Jaeger counts its server spans, of which there is one for each request."""
-    admin, public = 5200 + OFFSET, 5300 + OFFSET
+    admin, public = 5600 + OFFSET, 5700 + OFFSET
     with tempfile.TemporaryDirectory() as dir:
         environment = dict(
             os.environ,
@@ -90,8 +90,8 @@ def sampling():
             number = lambda name: sum(float(v) for v in re.findall(rf"^{name}(?:{{.*?}})? (\S+)$", metrics(), re.M))
             result = pathlib.Path(dir) / "result.json"
             subprocess.run(
-                [LAB, "component", "loadgen", "run", f"http://127.0.0.1:{public}/api/products/1", "--rate", "1000",
-                 "--for", f"{SAMPLED_OF // 1000}s", "--trace-ratio", "0", "--json", result],
+                [LAB, "component", "loadgen", "run", f"http://127.0.0.1:{public}/api/products/1", "--rate", "500",
+                 "--for", f"{SAMPLED_OF // 500}s", "--trace-ratio", "0", "--json", result],
                 check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )
             sent = json.loads(result.read_text())

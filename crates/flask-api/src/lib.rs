@@ -311,13 +311,13 @@ async fn watch(shop: Arc<Shop>, reachable: Condition) {
     }
 }
 
-/// Gives back what a killed replica, or the last run, had reserved.
+/// Settles what a killed replica, the last run, or a lost database has left pending.
 async fn sweep(shop: Arc<Shop>, abandoned_after: Duration) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         ticks.tick().await;
-        if let Err(error) = shop.fail_abandoned(abandoned_after).await {
-            tracing::warn!(error.message = %error, "abandoned orders cannot be looked for");
+        if let Err(error) = shop.settle_abandoned(abandoned_after).await {
+            tracing::warn!(error.message = %error, "abandoned orders cannot be settled");
         }
     }
 }

@@ -280,6 +280,39 @@ impl Payments {
         Err(error.expect("there is at least one attempt, and it failed"))
     }
 
+    /// Whether the money of an order was taken, asked once and without moving any. For whoever has lost the answer to
+    /// [`Payments::charge`]; it belongs to no request, so it has no span.
+    ///
+    /// # Errors
+    /// See [`PaymentError`]: then it is not known.
+    pub async fn paid(&self, order_id: i64) -> Result<bool, PaymentError> {
+        let permit = self.breaker.admit(Instant::now());
+        let permit =
+            permit.map_err(|Rejected { retry_in }| PaymentError::BreakerOpen { retry_in })?;
+        let timeout = self.policy.attempt_timeout.min(self.policy.timeout);
+        let result = self.look_up(order_id, timeout).await;
+        let healthy = !matches!(&result, Err(error) if error.is_transient());
+        self.announce(permit.report(healthy, Instant::now()));
+        result
+    }
+
+    async fn look_up(&self, order_id: i64, timeout: Duration) -> Result<bool, PaymentError> {
+        let mut url = self.endpoint_with_faults(timeout, &Span::none()).await?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.push(&order_id.to_string());
+        }
+        let response = self.http.get(url).timeout(timeout).send().await;
+        let response = response.map_err(|error| failed(error, timeout))?;
+        match response.status() {
+            StatusCode::OK => Ok(true),
+            StatusCode::NOT_FOUND => Ok(false),
+            status => Err(PaymentError::Unexpected {
+                status,
+                retry_after: seconds(response.headers()),
+            }),
+        }
+    }
+
     /// Tells of a change of the circuit breaker.
     fn announce(&self, change: Option<Phase>) {
         if let (Some(healthy), Some(phase)) = (&self.healthy, change) {
@@ -393,13 +426,6 @@ impl Payments {
         opentelemetry::global::get_text_map_propagator(|propagator| {
             propagator.inject_context(&span.context(), &mut HeaderInjector(&mut headers));
         });
-        let failed = |error: reqwest::Error| {
-            if error.is_timeout() {
-                PaymentError::Timeout(timeout)
-            } else {
-                PaymentError::Unreachable(error)
-            }
-        };
         let endpoint = self.endpoint_with_faults(timeout, span).await?;
         let response = self
             .http
@@ -409,7 +435,7 @@ impl Payments {
             .json(charge)
             .send()
             .await
-            .map_err(failed)?;
+            .map_err(|error| failed(error, timeout))?;
         let status = response.status();
         span.record("http.response.status_code", i64::from(status.as_u16()));
         if status.is_client_error() || status.is_server_error() {
@@ -418,7 +444,10 @@ impl Payments {
         }
         let retry_after = seconds(response.headers());
         // The status says it all, but a connection is used again only when its body has been read.
-        response.bytes().await.map_err(failed)?;
+        response
+            .bytes()
+            .await
+            .map_err(|error| failed(error, timeout))?;
         match status {
             StatusCode::PAYMENT_REQUIRED => Ok(Answer::Declined),
             status if status.is_success() => Ok(Answer::Approved),
@@ -438,6 +467,14 @@ fn pause_before(retry: u32, error: &PaymentError) -> Duration {
     error
         .retry_after()
         .map_or(pause, |wanted| wanted.max(pause))
+}
+
+fn failed(error: reqwest::Error, timeout: Duration) -> PaymentError {
+    if error.is_timeout() {
+        PaymentError::Timeout(timeout)
+    } else {
+        PaymentError::Unreachable(error)
+    }
 }
 
 /// `Retry-After` where it is a number of seconds; as a date it would need two clocks that agree.

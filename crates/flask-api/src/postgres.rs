@@ -312,11 +312,21 @@ impl Store for PostgresStore {
         .await
     }
 
-    async fn fail_abandoned(&self, deadline: Timestamp) -> Result<Vec<Order>, StoreError> {
-        // No span: this belongs to no request. What another replica is settling or sweeping just
-        // now is not abandoned.
+    async fn abandoned(&self, deadline: Timestamp) -> Result<Vec<Order>, StoreError> {
+        // No span: this belongs to no request.
         let mut tx = self.pool.begin(BEGIN).await?;
-        let done = fail_abandoned(&mut tx, deadline).await;
+        let done = abandoned(&mut tx, deadline).await;
+        end(tx, done).await
+    }
+
+    async fn fail_abandoned(
+        &self,
+        deadline: Timestamp,
+        keep: &[i64],
+    ) -> Result<Vec<Order>, StoreError> {
+        // What another replica is settling or sweeping just now is not abandoned.
+        let mut tx = self.pool.begin(BEGIN).await?;
+        let done = fail_abandoned(&mut tx, deadline, keep).await;
         end(tx, done).await
     }
 
@@ -441,18 +451,38 @@ async fn cancel(tx: &mut Transaction<'_, Postgres>, id: i64) -> Result<Order, St
     Ok(order)
 }
 
-/// Fails what has been pending for too long.
-async fn fail_abandoned(
+/// What has been pending for too long.
+async fn abandoned(
     tx: &mut Transaction<'_, Postgres>,
     deadline: Timestamp,
 ) -> Result<Vec<Order>, StoreError> {
     let ids: Vec<i64> = sqlx::query_scalar(
+        "SELECT id FROM orders WHERE status = 'pending' AND updated_at < $1::timestamptz ORDER BY id",
+    )
+    .bind(text(deadline))
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut orders = Vec::with_capacity(ids.len());
+    for id in ids {
+        orders.extend(find(tx, id).await?);
+    }
+    Ok(orders)
+}
+
+/// Fails what has been pending for too long.
+async fn fail_abandoned(
+    tx: &mut Transaction<'_, Postgres>,
+    deadline: Timestamp,
+    keep: &[i64],
+) -> Result<Vec<Order>, StoreError> {
+    let mut ids: Vec<i64> = sqlx::query_scalar(
         "SELECT id FROM orders WHERE status = 'pending' AND updated_at < $1::timestamptz \
              ORDER BY id FOR UPDATE SKIP LOCKED",
     )
     .bind(text(deadline))
     .fetch_all(&mut **tx)
     .await?;
+    ids.retain(|id| !keep.contains(id));
     fail(tx, &ids, Failure::PaymentUnavailable).await?;
     let mut orders = Vec::with_capacity(ids.len());
     for id in ids {

@@ -143,7 +143,7 @@ impl Shop {
                     order.total_cents = order.total_cents,
                     order.payment = ?payment,
                     error.message = %error,
-                    "order cannot be settled and stays pending until it counts as abandoned"
+                    "order cannot be settled and stays pending until payments is asked for it again"
                 );
             })?;
         if payment == Payment::Approved && order.status != OrderStatus::Paid {
@@ -189,13 +189,39 @@ impl Shop {
         Ok(order)
     }
 
-    /// Fails orders that have been pending for so long that whoever was to settle them must have
-    /// been killed, and puts their stock on sale again.
+    /// Settles orders that have been pending for so long that whoever was to do it must have been killed, or has
+    /// lost the database after the money was taken: they are paid if payments says so, and failed if not, with
+    /// their stock on sale again. Where payments cannot tell they wait for the next time.
     ///
     /// # Errors
-    /// As [`Store::fail_abandoned`].
-    pub async fn fail_abandoned(&self, age: Duration) -> Result<(), StoreError> {
-        for order in self.store.fail_abandoned(Timestamp::now() - age).await? {
+    /// As [`Store::abandoned`], [`Store::settle`] and [`Store::fail_abandoned`].
+    pub async fn settle_abandoned(&self, age: Duration) -> Result<(), StoreError> {
+        let deadline = Timestamp::now() - age;
+        let mut unknown = Vec::new();
+        for order in self.store.abandoned(deadline).await? {
+            // One answer that does not come is enough: the others would be waited for in vain.
+            let paid = match unknown.is_empty() {
+                true => self.payments.paid(order.id).await,
+                false => {
+                    unknown.push(order.id);
+                    continue;
+                }
+            };
+            match paid {
+                Ok(false) => {}
+                Ok(true) => log_outcome(&self.store.settle(order.id, Payment::Approved).await?),
+                Err(error) => {
+                    tracing::warn!(
+                        order.id = order.id,
+                        error.type = error.kind(),
+                        error.message = %error,
+                        "an abandoned order may have been paid: payments cannot tell yet"
+                    );
+                    unknown.push(order.id);
+                }
+            }
+        }
+        for order in self.store.fail_abandoned(deadline, &unknown).await? {
             tracing::warn!(
                 order.id = order.id,
                 order.total_cents = order.total_cents,

@@ -287,10 +287,23 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn fail_abandoned(&self, deadline: Timestamp) -> Result<Vec<Order>, StoreError> {
+    async fn abandoned(&self, deadline: Timestamp) -> Result<Vec<Order>, StoreError> {
         // No span: this belongs to no request.
+        let mut reader = self.readers.acquire().await?;
+        let mut orders = Vec::new();
+        for id in abandoned(&mut reader, deadline).await? {
+            orders.extend(find(&mut reader, id).await?);
+        }
+        Ok(orders)
+    }
+
+    async fn fail_abandoned(
+        &self,
+        deadline: Timestamp,
+        keep: &[i64],
+    ) -> Result<Vec<Order>, StoreError> {
         let mut tx = self.writer.begin(BEGIN).await?;
-        let done = fail_abandoned(&mut tx, deadline).await;
+        let done = fail_abandoned(&mut tx, deadline, keep).await;
         end(tx, done).await
     }
 
@@ -412,18 +425,28 @@ async fn cancel(tx: &mut Transaction<'_, Sqlite>, id: i64) -> Result<Order, Stor
 async fn fail_abandoned(
     tx: &mut Transaction<'_, Sqlite>,
     deadline: Timestamp,
+    keep: &[i64],
 ) -> Result<Vec<Order>, StoreError> {
-    let ids: Vec<i64> =
-        sqlx::query_scalar("SELECT id FROM orders WHERE status = 'pending' AND updated_at < ?1")
-            .bind(text(deadline))
-            .fetch_all(&mut **tx)
-            .await?;
+    let mut ids = abandoned(tx, deadline).await?;
+    ids.retain(|id| !keep.contains(id));
     let mut orders = Vec::with_capacity(ids.len());
     for id in ids {
         fail(tx, id, Failure::PaymentUnavailable).await?;
         orders.push(require(tx, id).await?);
     }
     Ok(orders)
+}
+
+async fn abandoned(
+    connection: &mut SqliteConnection,
+    deadline: Timestamp,
+) -> Result<Vec<i64>, StoreError> {
+    let ids =
+        sqlx::query_scalar("SELECT id FROM orders WHERE status = 'pending' AND updated_at < ?1")
+            .bind(text(deadline))
+            .fetch_all(connection)
+            .await?;
+    Ok(ids)
 }
 
 async fn find(connection: &mut SqliteConnection, id: i64) -> Result<Option<Order>, StoreError> {

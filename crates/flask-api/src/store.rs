@@ -56,9 +56,16 @@ pub trait Store: Send + Sync {
     /// [`StoreError::UnknownOrder`]; [`StoreError::NotCancellable`] unless it is `pending` or `paid`.
     async fn cancel(&self, id: i64) -> Result<Order, StoreError>;
 
-    /// Fails every order that has been `pending` since before `deadline`: whoever was to settle it
-    /// is gone. Returns these orders.
-    async fn fail_abandoned(&self, deadline: Timestamp) -> Result<Vec<Order>, StoreError>;
+    /// Every order that has been `pending` since before `deadline`: whoever was to settle it is gone.
+    async fn abandoned(&self, deadline: Timestamp) -> Result<Vec<Order>, StoreError>;
+
+    /// Fails every order that has been `pending` since before `deadline`, but for those of `keep`. Returns
+    /// the orders that failed.
+    async fn fail_abandoned(
+        &self,
+        deadline: Timestamp,
+        keep: &[i64],
+    ) -> Result<Vec<Order>, StoreError>;
 
     /// Proves that the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -1,4 +1,4 @@
-//! `POST /api/payments`.
+//! `POST /api/payments`, and `GET /api/payments/{order_id}` for whoever has lost the answer.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -16,11 +16,15 @@ use crate::behaviour::{Fate, Switch};
 use crate::ledger::{Entry, Ledger};
 
 const PAYMENTS: &str = "/api/payments";
-pub(crate) const ROUTES: [Route; 1] = [Route::new(
-    Method::POST,
-    PAYMENTS,
-    &[201, 400, 402, 409, 413, 415, 422, 503, 504],
-)];
+const PAYMENT: &str = "/api/payments/{order_id}";
+pub(crate) const ROUTES: [Route; 2] = [
+    Route::new(
+        Method::POST,
+        PAYMENTS,
+        &[201, 400, 402, 409, 413, 415, 422, 503, 504],
+    ),
+    Route::new(Method::GET, PAYMENT, &[200, 404]),
+];
 
 /// Payments remembered, so that memory is bounded: some 10 MB at most.
 const REMEMBERED: usize = 100_000;
@@ -55,7 +59,27 @@ struct PaymentRequest {
 pub(crate) fn register(routes: &mut web::ServiceConfig, cashier: web::Data<Cashier>) {
     routes
         .app_data(cashier)
-        .service(web::resource(PAYMENTS).post(pay));
+        .service(web::resource(PAYMENTS).post(pay))
+        .service(web::resource(PAYMENT).get(payment));
+}
+
+/// What was paid for an order. It moves no money, so neither limits nor luck have a say.
+async fn payment(
+    cashier: web::Data<Cashier>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let known = path
+        .parse()
+        .ok()
+        .and_then(|order_id| cashier.ledger().find(order_id));
+    known
+        .map(|payment| HttpResponse::Ok().json(payment))
+        .ok_or_else(|| {
+            Problem::new(StatusCode::NOT_FOUND)
+                .kind("not-paid")
+                .title("Not paid")
+                .detail("no payment for this order is known")
+        })
 }
 
 async fn pay(

@@ -212,7 +212,7 @@ async fn apply(store: &dyn Store, ids: &mut Vec<i64>, step: &Step) -> Outcome {
             .map(|_| Outcome::Cancelled),
         Step::Sweep => {
             let deadline = Timestamp::now() + Duration::from_secs(60);
-            store.fail_abandoned(deadline).await.map(|orders| {
+            store.fail_abandoned(deadline, &[]).await.map(|orders| {
                 Outcome::Swept(
                     orders
                         .iter()

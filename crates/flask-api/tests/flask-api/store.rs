@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use flask_api::database::{Database, OpenError};
 use flask_api::order::{Cart, Failure, Order, OrderLine, OrderRequest, OrderStatus};
+use flask_api::payments::{Payments, Policy, breaker::Limits};
+use flask_api::shop::Shop;
 use flask_api::store::{PageRequest, Payment, Placed, Shortage, Store, StoreError};
 use futures::future::join_all;
 use jiff::Timestamp;
+use wiremock::matchers::{method, path};
+use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::fixture::{Fixture, on_both_databases};
 use crate::harness::{STOCK, eventually};
@@ -25,6 +29,7 @@ on_both_databases! {
     one_of_many_retries_pays
     pages_follow_each_other
     abandoned_orders_fail_and_give_their_stock_back_once
+    an_order_whose_money_was_taken_before_the_database_was_lost_is_paid_in_the_end
     an_operation_that_is_dropped_is_done_completely_or_not_at_all
     a_closed_store_is_not_available
 }
@@ -148,7 +153,10 @@ async fn no_unit_is_lost_or_sold_twice(fixture: Fixture) {
                 // Sweeps take many orders and so many products; none of these is old enough.
                 if n % 7 == 0 {
                     let hour = Duration::from_secs(3600);
-                    let swept = other.fail_abandoned(Timestamp::now() - hour).await.unwrap();
+                    let swept = other
+                        .fail_abandoned(Timestamp::now() - hour, &[])
+                        .await
+                        .unwrap();
                     assert!(swept.is_empty(), "{swept:?}");
                 }
             }
@@ -179,7 +187,7 @@ async fn no_unit_is_lost_or_sold_twice(fixture: Fixture) {
         let replica = Arc::clone(&replicas[n % 2]);
         tokio::spawn(async move {
             let product = i64::try_from(n % 3).unwrap() + 1;
-            replica.fail_abandoned(late).await.unwrap();
+            replica.fail_abandoned(late, &[]).await.unwrap();
             match replica
                 .place(&cart(&[(product, 1), (4 - product, 1)]), None)
                 .await
@@ -442,11 +450,20 @@ async fn abandoned_orders_fail_and_give_their_stock_back_once(fixture: Fixture) 
 
     let deadline = Timestamp::now() - Duration::from_secs(60);
     assert!(
-        store.fail_abandoned(deadline).await.unwrap().is_empty(),
+        store
+            .fail_abandoned(deadline, &[])
+            .await
+            .unwrap()
+            .is_empty(),
         "too young"
     );
+    assert!(store.abandoned(deadline).await.unwrap().is_empty());
     let deadline = Timestamp::now() + Duration::from_secs(60);
-    let failed = store.fail_abandoned(deadline).await.unwrap();
+    let ids = |orders: Vec<Order>| orders.iter().map(|order| order.id).collect::<Vec<_>>();
+    assert_eq!(ids(store.abandoned(deadline).await.unwrap()), abandoned);
+    let failed = store.fail_abandoned(deadline, &abandoned).await.unwrap();
+    assert!(failed.is_empty(), "kept");
+    let failed = store.fail_abandoned(deadline, &[]).await.unwrap();
     assert_eq!(
         failed.iter().map(|order| order.id).collect::<Vec<_>>(),
         abandoned
@@ -454,7 +471,13 @@ async fn abandoned_orders_fail_and_give_their_stock_back_once(fixture: Fixture) 
     for order in failed {
         assert_eq!(order.failure, Some(Failure::PaymentUnavailable));
     }
-    assert!(store.fail_abandoned(deadline).await.unwrap().is_empty());
+    assert!(
+        store
+            .fail_abandoned(deadline, &[])
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(
         (stock(&*store, 1).await, stock(&*store, 2).await),
         (STOCK - 3, STOCK)
@@ -463,6 +486,63 @@ async fn abandoned_orders_fail_and_give_their_stock_back_once(fixture: Fixture) 
     let late = store.settle(abandoned[0], Payment::Approved).await.unwrap();
     assert_eq!(late.status, OrderStatus::Failed);
     assert_eq!(stock(&*store, 1).await, STOCK - 3);
+}
+
+/// What a lost database leaves: orders that are pending, whatever became of their money.
+async fn an_order_whose_money_was_taken_before_the_database_was_lost_is_paid_in_the_end(
+    fixture: Fixture,
+) {
+    let store = fixture.store().await;
+    let [taken, not_taken] = [3, 4].map(|units| cart(&[(1, units)]));
+    let taken = reserve(&*store, &taken).await.id;
+    let not_taken = reserve(&*store, &not_taken).await.id;
+    let server = MockServer::start().await;
+    let policy = Policy {
+        timeout: Duration::from_secs(5),
+        attempt_timeout: Duration::from_secs(5),
+        retries: 0,
+        breaker: Limits {
+            failures: 1000,
+            pause: Duration::from_secs(1),
+        },
+    };
+    let endpoint = server.uri().parse().unwrap();
+    let payments = Payments::new(&endpoint, policy, &prometheus::Registry::new()).unwrap();
+    let shop = Shop::new(Arc::clone(&store), payments);
+    let status = async |id| store.order(id).await.unwrap().unwrap().status;
+    let answer = |id: i64, code: u16| {
+        Mock::given(method("GET"))
+            .and(path(format!("/api/payments/{id}")))
+            .respond_with(ResponseTemplate::new(code))
+    };
+
+    // Too young: somebody is at it.
+    shop.settle_abandoned(Duration::from_secs(3600))
+        .await
+        .unwrap();
+    assert_eq!(server.received_requests().await.unwrap().len(), 0);
+    // Payments cannot tell: nothing is given up, and it is not asked once more for each.
+    for id in [taken, not_taken] {
+        answer(id, 503).mount(&server).await;
+    }
+    shop.settle_abandoned(Duration::ZERO).await.unwrap();
+    assert_eq!(server.received_requests().await.unwrap().len(), 1);
+    for id in [taken, not_taken] {
+        assert_eq!(status(id).await, OrderStatus::Pending);
+    }
+    assert_eq!(stock(&*store, 1).await, STOCK - 7);
+    // It can.
+    server.reset().await;
+    answer(taken, 200).mount(&server).await;
+    answer(not_taken, 404).mount(&server).await;
+    shop.settle_abandoned(Duration::ZERO).await.unwrap();
+    assert_eq!(status(taken).await, OrderStatus::Paid);
+    assert_eq!(status(not_taken).await, OrderStatus::Failed);
+    assert_eq!(stock(&*store, 1).await, STOCK - 3);
+    // Nothing is left to ask for.
+    server.reset().await;
+    shop.settle_abandoned(Duration::ZERO).await.unwrap();
+    assert_eq!(server.received_requests().await.unwrap().len(), 0);
 }
 
 async fn an_operation_that_is_dropped_is_done_completely_or_not_at_all(fixture: Fixture) {

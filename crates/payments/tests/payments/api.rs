@@ -220,3 +220,28 @@ async fn series(payments: &Program) -> Vec<String> {
         .map(|line| line.rsplit_once(' ').unwrap().0.to_owned())
         .collect()
 }
+
+#[tokio::test]
+async fn whoever_lost_the_answer_can_ask_without_paying() {
+    let payments = Program::start(&["--lose-share", "1"]).await;
+    let lost = payments
+        .pay(json!({"order_id": 7, "amount_cents": 1999}))
+        .await;
+    assert_eq!(lost.status(), StatusCode::GATEWAY_TIMEOUT);
+    let get = async |order: &str| {
+        let url = format!("http://{}/api/payments/{order}", payments.address);
+        client().get(url).send().await.unwrap()
+    };
+    let found = get("7").await;
+    assert_eq!(found.status(), StatusCode::OK);
+    let found: Value = found.json().await.unwrap();
+    assert_eq!(
+        (&found["order_id"], &found["amount_cents"]),
+        (&json!(7), &json!(1999))
+    );
+    for unknown in ["8", "seven", "-1", "99999999999999999999"] {
+        let answer = get(unknown).await;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{unknown}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    }
+}
