@@ -104,7 +104,7 @@ impl Routes {
     fn waits(&self, severity: &str) -> anyhow::Result<(u64, u64)> {
         let matcher = format!("severity=\"{severity}\"");
         let own = self.root.routes.iter().find(|route| {
-            route.matchers.iter().any(|it| *it == matcher) && route.group_wait.is_some()
+            route.matchers.contains(&matcher) && route.group_wait.is_some()
         });
         let of = |field: fn(&Route) -> Option<&String>| {
             own.and_then(field)
