@@ -197,7 +197,7 @@ mod tests {
         let (found, (status, body)) = answer(&event()).unwrap();
         assert_eq!(
             (found.receiver.as_str(), found.status),
-            ("pagerduty-first", Status::Firing)
+            ("first", Status::Firing)
         );
         assert_eq!(found.alerts, ["ServiceDown"]);
         assert_eq!(status, 202);

@@ -6,8 +6,8 @@ use crate::Error;
 
 /// The receivers that have a secret, and the secret.
 ///
-/// A file `slack-<name>` holds the address of an incoming webhook, `pagerduty-<name>` an integration key; the
-/// name of the file is the name of the receiver. Read anew for each request: a person may change a file to see what happens.
+/// A file `slack-<team>` holds the address of an incoming webhook and has its receiver's name; `pagerduty-<receiver>` holds an
+/// integration key. Read anew for each request: a person may change a file to see what happens.
 #[derive(Debug, Clone)]
 pub struct Receivers {
     secrets: std::path::PathBuf,
@@ -33,7 +33,7 @@ impl Receivers {
         let key = key.as_bytes();
         self.all("pagerduty-")
             .find(|(_, secret)| secret.trim().as_bytes() == key)
-            .map(|(name, _)| name)
+            .map(|(name, _)| name.trim_start_matches("pagerduty-").to_owned())
     }
 
     /// What to answer to a request for this webhook: its receiver's name, or what Slack says.

@@ -159,7 +159,7 @@ pub const COMPONENTS: &[Component] = &[
         scrape: &[scrape("alertmanager", "http", "alertmanager")],
         // So that nothing is sent in vain.
         after: &["console"],
-        tier: 0,
+        tier: 1,
         launch: Some(alertmanager),
         ..PLAIN
     },
@@ -325,9 +325,19 @@ pub const COMPONENTS: &[Component] = &[
     ),
 ];
 
-/// What only tests run: a Kubernetes API server, to hold manifests and service discovery against, and
-/// the Prometheus that clusters run, which Debian's, built without Kubernetes, is not.
+/// What only tests run: a Kubernetes API server, to hold manifests and service discovery against, the
+/// Prometheus that clusters run, which Debian's, built without Kubernetes, is not, and the oldest Alertmanager that our
+/// configuration is for.
 pub const FOR_TESTS: &[Component] = &[
+    Component {
+        name: "alertmanager-0.25",
+        role: "the oldest Alertmanager that alertmanager/ is for, and its amtool",
+        source: Source::Debian {
+            package: "prometheus-alertmanager",
+            program: "usr/bin/prometheus-alertmanager",
+        },
+        ..PLAIN
+    },
     Component {
         name: "etcd",
         role: "storage of the Kubernetes API server",

@@ -4,6 +4,7 @@
 //! is set), where that is a failure.
 #![cfg(test)]
 
+mod alerting;
 mod canary;
 mod chaos;
 mod cluster;
