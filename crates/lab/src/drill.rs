@@ -11,7 +11,7 @@ mod table;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, stream, stream::FuturesUnordered};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -152,32 +152,56 @@ async fn run(
         }
     }
     let steps = shows.then(Steps::new);
+    let session = |exercise| Session {
+        scene,
+        sight: &sight,
+        exercise,
+        steps: steps.as_ref(),
+    };
+    let finish = async |exercise: &'static Exercise, aftermath| {
+        let seen = session(exercise).finish(aftermath).await?;
+        show_end(steps.as_ref(), exercise, &seen);
+        anyhow::Ok(seen)
+    };
     let lane = async |lane: Lane| {
         let mut outcomes = Vec::new();
+        let mut aftermaths = FuturesUnordered::new();
         for (exercise, drills) in exercises.iter().filter(|(it, _)| it.lane == lane) {
             if let Some(steps) = &steps {
                 steps.add(exercise.name);
             }
-            let say = |text: &str| {
-                if let Some(steps) = &steps {
-                    steps.show(exercise.name, text, None);
-                }
-            };
-            let session = Session {
-                scene,
-                sight: &sight,
-                exercise,
-                say: &say,
-            };
-            let sought = drills
+            let mut sought = drills
                 .iter()
                 .map(|drill| sought(drill, &rules, &routes))
                 .collect::<anyhow::Result<Vec<_>>>()?;
-            let seen = session.run(sought).await?;
-            if let Some(steps) = &steps {
-                steps.finish(exercise.name, &report::summary(&seen));
+            if let [Drill { how: How::Ended { .. }, .. }] = drills[..]
+                && let Some(watchdog) = sought.pop()
+            {
+                let seen = vec![session(exercise).run_watchdog(watchdog).await?];
+                show_end(steps.as_ref(), exercise, &seen);
+                outcomes.extend(seen);
+                continue;
             }
+            let done = async {
+                let aftermath = session(exercise).run(sought).await?;
+                match exercise.has_aftermath {
+                    true => anyhow::Ok((Vec::new(), Some(aftermath))),
+                    false => Ok((finish(exercise, aftermath).await?, None)),
+                }
+            };
+            let mut done = std::pin::pin!(done);
+            // Whatever goes on of those before is watched meanwhile.
+            let (seen, aftermath) = loop {
+                tokio::select! {
+                    done = &mut done => break done?,
+                    Some(seen) = aftermaths.next(), if !aftermaths.is_empty() => outcomes.extend(seen?),
+                }
+            };
             outcomes.extend(seen);
+            aftermaths.extend(aftermath.map(|it| finish(exercise, it)));
+        }
+        while let Some(seen) = aftermaths.next().await {
+            outcomes.extend(seen?);
         }
         anyhow::Ok(outcomes)
     };
@@ -203,6 +227,12 @@ async fn run(
     };
     outcomes.sort_by_key(place);
     Ok(Report::new(clock, started_at, outcomes, chosen))
+}
+
+fn show_end(steps: Option<&Steps>, exercise: &Exercise, seen: &[Outcome]) {
+    if let Some(steps) = steps {
+        steps.finish(exercise.name, &report::summary(seen));
+    }
 }
 
 fn sought(drill: &'static Drill, rules: &Rules, routes: &Routes) -> anyhow::Result<Sought> {

@@ -16,7 +16,7 @@ use super::{
     rules::{Alert, Theory},
     table::{Drill, Exercise, How, Told},
 };
-use crate::{place::Usage, verify::Probe};
+use crate::{place::Usage, verify::Probe, view::Steps};
 
 /// How often is looked.
 const BEAT: Duration = Duration::from_millis(500);
@@ -257,27 +257,34 @@ fn since(begin: Timestamp, moment: Timestamp) -> f64 {
     (seconds * 10.0).round() / 10.0
 }
 
-/// Where one exercise is.
+/// One exercise.
 pub(super) struct Session<'a> {
     pub(super) scene: &'a Scene,
     pub(super) sight: &'a Sight,
     pub(super) exercise: &'static Exercise,
-    /// Is told what is waited for.
-    pub(super) say: &'a dyn Fn(&str),
+    /// Where what is waited for is shown.
+    pub(super) steps: Option<&'a Steps>,
+}
+
+/// An exercise that is over, and whose alerts may still fire.
+pub(super) struct Aftermath {
+    sought: Vec<Sought>,
+    begin: Timestamp,
+    end: Timestamp,
+    last_message: u64,
 }
 
 impl Session<'_> {
-    /// Breaks, watches, mends, watches.
-    pub(super) async fn run(&self, mut sought: Vec<Sought>) -> anyhow::Result<Vec<Outcome>> {
-        if let [only] = &mut sought[..]
-            && matches!(only.drill.how, How::Ended { .. })
-        {
-            let outcome = self.run_watchdog(sought.remove(0)).await?;
-            return Ok(vec![outcome]);
+    fn say(&self, text: &str) {
+        if let Some(steps) = self.steps {
+            steps.show(self.exercise.name, text, None);
         }
-        let has_inbox = self.sight.has_inbox();
+    }
+
+    /// Breaks, watches, mends.
+    pub(super) async fn run(&self, mut sought: Vec<Sought>) -> anyhow::Result<Aftermath> {
         self.wait_for_quiet(&mut sought).await?;
-        let last = self.sight.last_message().await?;
+        let last_message = self.sight.last_message().await?;
         let longest = sought.iter().map(|it| it.theory.notified).max();
         let up_within = longest.unwrap_or(0) + SLACK;
 
@@ -288,20 +295,37 @@ impl Session<'_> {
                 // Whoever is killed before the end leaves a fault that ends by itself.
                 stage.act(act, up_within + SLACK).await?;
             }
-            self.watch(&mut sought, begin, None, last, up_within).await
+            self.watch(&mut sought, begin, None, last_message, up_within)
+                .await
         };
         let acted = acted
             .await
             .with_context(|| format!("exercise {}", self.exercise.name));
-        (self.say)("mending");
+        self.say("mending");
         let end = Timestamp::now();
         stage.clear().await?;
         acted?;
+        Ok(Aftermath {
+            sought,
+            begin,
+            end,
+            last_message,
+        })
+    }
 
+    /// Watches until everything is well again.
+    pub(super) async fn finish(&self, aftermath: Aftermath) -> anyhow::Result<Vec<Outcome>> {
+        let Aftermath {
+            mut sought,
+            begin,
+            end,
+            last_message,
+        } = aftermath;
         let longest = sought.iter().map(|it| it.theory.resolved).max();
-        let down_within = longest.unwrap_or(0) + SLACK;
-        self.watch(&mut sought, begin, Some(end), last, down_within)
+        let within = longest.unwrap_or(0) + SLACK;
+        self.watch(&mut sought, begin, Some(end), last_message, within)
             .await?;
+        let has_inbox = self.sight.has_inbox();
         let outcomes = sought.into_iter();
         Ok(outcomes
             .map(|it| it.outcome(self.exercise, has_inbox))
@@ -324,7 +348,7 @@ impl Session<'_> {
             }
             match noisy {
                 Some(name) if tokio::time::Instant::now() < deadline => {
-                    (self.say)(&format!("waiting for {name}, which fires already, to end"));
+                    self.say(&format!("waiting for {name}, which fires already, to end"));
                 }
                 _ => return Ok(()),
             }
@@ -371,13 +395,13 @@ impl Session<'_> {
                 None => "broken, waiting for",
                 Some(_) => "mended, waiting for the end of",
             };
-            (self.say)(&format!("{what} {}", waiting.join(", ")));
+            self.say(&format!("{what} {}", waiting.join(", ")));
             tokio::time::sleep(BEAT).await;
         }
     }
 
     /// Watchdog's end is the alarm.
-    async fn run_watchdog(&self, mut sought: Sought) -> anyhow::Result<Outcome> {
+    pub(super) async fn run_watchdog(&self, mut sought: Sought) -> anyhow::Result<Outcome> {
         if !self.sight.has_inbox() {
             return Err(Usage(
                 "the lab has no console, and so no dead man's switch; start it without `--without console`".into(),
@@ -392,7 +416,7 @@ impl Session<'_> {
             for act in self.exercise.acts {
                 stage.act(act, within).await?;
             }
-            (self.say)("broken, waiting for the dead man's switch");
+            self.say("broken, waiting for the dead man's switch");
             let told = |message: &Value| {
                 message["channel"] == "webhook"
                     && (message["status"] == "resolved" || message["alerts"][0] != "Watchdog")
@@ -406,7 +430,7 @@ impl Session<'_> {
             sought.measured.firing = Some(since(begin, at));
             sought.measured.notified.insert(receiver, since(begin, at));
         }
-        (self.say)("mended, waiting for a sign of life");
+        self.say("mended, waiting for a sign of life");
         let alive = |message: &Value| {
             message["status"] == "firing"
                 && message["alerts"][0] == "Watchdog"
@@ -531,22 +555,71 @@ fn see_in_alertmanager(it: &mut Sought, alerts: &[Value], begin: Timestamp, now:
 
 fn see_in_inbox(it: &mut Sought, messages: &[Value], begin: Timestamp, end: Option<Timestamp>) {
     for message in messages {
-        let about = list(&message["alerts"]);
         let Some(at) = time(&message["received_at"]).filter(|at| *at >= begin) else {
             continue;
         };
-        if !about.iter().any(|name| *name == it.alert.name.as_str())
-            || !channels(&it.alert.severity).contains(&message["channel"].as_str().unwrap_or(""))
-        {
+        let channel = message["channel"].as_str().unwrap_or_default();
+        if !channels(&it.alert.severity).contains(&channel) {
             continue;
         }
-        let (told, from) = match (message["status"] == "resolved", end) {
-            (false, _) => (&mut it.measured.notified, begin),
-            // It ended before the fault was ended, as one does that looks at a single moment.
-            (true, None) => (&mut it.measured.resolved, at),
-            (true, Some(end)) => (&mut it.measured.resolved, end),
-        };
-        told.entry(receiver(message))
-            .or_insert_with(|| since(from, at));
+        for (name, resolved) in told_of(message, begin) {
+            if name != it.alert.name {
+                continue;
+            }
+            let (told, from) = match (resolved, end) {
+                (false, _) => (&mut it.measured.notified, begin),
+                // It ended before the fault was ended, as one does that looks at a single moment.
+                (true, None) => (&mut it.measured.resolved, at),
+                (true, Some(end)) => (&mut it.measured.resolved, end),
+            };
+            told.entry(receiver(message))
+                .or_insert_with(|| since(from, at));
+        }
+    }
+}
+
+/// The alerts of a message, and whether it tells of their end. A mail is about all of a team, some of which may have ended:
+/// each has a line of its own.
+fn told_of(message: &Value, begin: Timestamp) -> Vec<(String, bool)> {
+    if let Some(text) = message["payload"]["text"].as_str()
+        && message["channel"] == "email"
+    {
+        return text
+            .lines()
+            .filter_map(|line| {
+                let (resolved, rest) = match line.strip_prefix("FIRING since ") {
+                    Some(rest) => (false, rest),
+                    None => (true, line.strip_prefix("RESOLVED ")?),
+                };
+                let (moment, name) = rest.split_once(" UTC: ")?;
+                let moment: jiff::civil::DateTime = moment.parse().ok()?;
+                let moment = moment.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+                // Of earlier ones it tells once more.
+                (moment.as_second() >= begin.as_second()).then(|| (name.trim().to_owned(), resolved))
+            })
+            .collect();
+    }
+    let resolved = message["status"] == "resolved";
+    list(&message["alerts"])
+        .iter()
+        .filter_map(|name| Some((name.as_str()?.to_owned(), resolved)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_mail_tells_of_each_alert_apart() {
+        let text = "[FIRING:1] Old (shop)\r\n\r\nFIRING since 2026-11-25 08:00:58 UTC: ScrapeSlow\r\n  x\r\n\r\nRESOLVED 2026-11-25 08:01:01 UTC: NoTraffic\r\nRESOLVED 2026-11-25 07:58:37 UTC: Old\r\n";
+        let mail = json!({"channel": "email", "status": "firing", "alerts": ["Old"], "payload": {"text": text}});
+        let begin = "2026-11-25T08:00:58.9Z".parse().unwrap();
+        let told = told_of(&mail, begin);
+        assert_eq!(told, [("ScrapeSlow".to_owned(), false), ("NoTraffic".to_owned(), true)]);
+        let slack = json!({"channel": "slack", "status": "resolved", "alerts": ["Old"], "payload": {}});
+        assert_eq!(told_of(&slack, begin), [("Old".to_owned(), true)]);
     }
 }

@@ -103,9 +103,11 @@ impl Routes {
     /// Seconds before the first message, and between two of one group.
     fn waits(&self, severity: &str) -> anyhow::Result<(u64, u64)> {
         let matcher = format!("severity=\"{severity}\"");
-        let own = self.root.routes.iter().find(|route| {
-            route.matchers.contains(&matcher) && route.group_wait.is_some()
-        });
+        let own = self
+            .root
+            .routes
+            .iter()
+            .find(|route| route.matchers.contains(&matcher) && route.group_wait.is_some());
         let of = |field: fn(&Route) -> Option<&String>| {
             own.and_then(field)
                 .or_else(|| field(&self.root))

@@ -16,6 +16,32 @@ pub(super) struct Exercise {
     pub(super) lane: Lane,
     /// What is done, in this order; undone in the other.
     pub(super) acts: &'static [Act],
+    /// Its last alert ends long after it, and the next exercise is started meanwhile: those that follow in the table do not
+    /// provoke it again.
+    pub(super) has_aftermath: bool,
+}
+
+/// One without an aftermath.
+const fn exercise(
+    name: &'static str,
+    lane: Lane,
+    what: &'static str,
+    acts: &'static [Act],
+) -> Exercise {
+    Exercise {
+        name,
+        what,
+        lane,
+        acts,
+        has_aftermath: false,
+    }
+}
+
+impl Exercise {
+    const fn with_aftermath(mut self) -> Self {
+        self.has_aftermath = true;
+        self
+    }
 }
 
 /// The part of the stack that an exercise breaks.
@@ -209,12 +235,11 @@ const EVERY: &[(&str, &str)] = &[("probability", "1")];
 
 // --- the shop and its customers -------------------------------------------------
 
-/// First: while no fault is active, mail is about this alone.
-static NO_CUSTOMERS: Exercise = Exercise {
-    name: "no-customers",
-    what: "the load generator is stopped (SIGSTOP): no requests, and its metrics do not answer",
-    lane: Lane::Service,
-    acts: &[Act::Pause(&["loadgen"])],
+static NO_CUSTOMERS: Exercise = exercise(
+    "no-customers",
+    Lane::Service,
+    "the load generator and the exporter, which asks the API too, are stopped (SIGSTOP)",
+    &[Act::Pause(&["loadgen", "custom-flask-exporter"])],
 };
 static BUSY_GENERATOR: Exercise = Exercise {
     name: "busy-generator",
@@ -262,12 +287,12 @@ static SLOW: Exercise = Exercise {
         },
         Act::Beside(Beside::Customers),
     ],
-};
-static CPU: Exercise = Exercise {
-    name: "cpu",
-    what: "two threads of one replica compute nothing",
-    lane: Lane::Service,
-    acts: &[Act::Fault {
+);
+static CPU: Exercise = exercise(
+    "cpu",
+    Lane::Service,
+    "two threads of one replica compute nothing",
+    &[Act::Fault {
         replicas: &["flask-api-1"],
         fault: "cpu",
         parameters: &[("threads", "2")],
@@ -404,7 +429,6 @@ static STORE_STOPPED: Exercise = Exercise {
     lane: Lane::Stores,
     acts: &[Act::Pause(&["elasticsearch"])],
 };
-/// Last of its lane: the lines have to be delivered afterwards.
 static LOG_FLOOD: Exercise = Exercise {
     name: "log-flood",
     what: "payments writes 10,000 log lines a second",
@@ -493,22 +517,22 @@ static MAIL_BROKEN: Exercise = Exercise {
             parameters: &[],
         },
     ],
-};
+);
 
 // --- everything -----------------------------------------------------------------
 
-static MACHINE_BUSY: Exercise = Exercise {
-    name: "machine-busy",
-    what: "idle loops of lowest priority take what CPU time is left",
-    lane: Lane::Alone,
-    acts: &[Act::Burn],
-};
-static PROMETHEUS_STOPPED: Exercise = Exercise {
-    name: "prometheus-stopped",
-    what: "Prometheus is stopped (SIGSTOP)",
-    lane: Lane::Alone,
-    acts: &[Act::Pause(&["prometheus"])],
-};
+static MACHINE_BUSY: Exercise = exercise(
+    "machine-busy",
+    Lane::Alone,
+    "idle loops of lowest priority take what CPU time is left",
+    &[Act::Burn],
+);
+static PROMETHEUS_STOPPED: Exercise = exercise(
+    "prometheus-stopped",
+    Lane::Alone,
+    "Prometheus is stopped (SIGSTOP)",
+    &[Act::Pause(&["prometheus"])],
+);
 
 const MACHINE: &str = "it is about the whole machine, which the drill leaves alone";
 const HARDWARE: &str = "only hardware does it";
@@ -518,7 +542,8 @@ const CLUSTER: &str = "it needs a cluster: kube-state-metrics or the kubelet";
 
 /// All of them, in the order in which they are drilled.
 pub(super) const DRILLS: &[Drill] = &[
-    // Mail gathers what is told of a team: these come before the first fault, which is told by mail as well.
+    // The shop and its customers. Mail gathers what is told of a team: these come before the first fault, which is told by
+    // mail as well.
     drill("NoTraffic", &NO_CUSTOMERS).rises(100).falls(0),
     drill("TargetDown", &NO_CUSTOMERS).shows_after(SCRAPE_TIMEOUT),
     drill("ScrapeSlow", &NO_CUSTOMERS)
@@ -526,9 +551,9 @@ pub(super) const DRILLS: &[Drill] = &[
         .falls(60)
         .shows_after(SCRAPE_TIMEOUT),
     drill("LoadGeneratorSaturated", &BUSY_GENERATOR).shows_after(INTERVAL),
+    // Objectives remember for minutes: nothing fails or is slow in what follows, for as long.
     drill("HighErrorRate", &ERRORS),
     drill("HandlerExceptions", &ERRORS),
-    drill("FaultActive", &ERRORS),
     drill("AvailabilityBudgetBurn", &ERRORS)
         .severity("critical")
         .shows_after(INTERVAL)
@@ -556,23 +581,9 @@ pub(super) const DRILLS: &[Drill] = &[
         .forgets(360)
         .lingers(INTERVAL)
         .inhibited("LatencyBudgetBurn"),
-    drill("ReplicaDown", &REPLICA_STOPPED).shows_after(SCRAPE_TIMEOUT),
-    drill("ProbeFailing", &REPLICA_STOPPED).shows_after(PROBE_TIMEOUT),
-    drill("ProbeSlow", &REPLICA_STOPPED)
-        .rises(40)
-        .shows_after(PROBE_TIMEOUT)
-        .inhibited("ProbeFailing"),
     drill("ServiceMissing", &NO_TARGET),
     drill("FileDescriptorsRunningOut", &FEW_DESCRIPTORS).shows_after(INTERVAL),
     drill("ServiceRestarting", &RESTARTS).shows_after(32),
-    drill("ServiceCPUSaturated", &CPU).rises(95).falls(10),
-    drill("DependencyFailing", &PAYMENTS_FAILS),
-    drill("CircuitBreakerOpen", &PAYMENTS_FAILS)
-        .shows_after(INTERVAL)
-        .lingers(10)
-        .inhibited("DependencyFailing"),
-    drill("DependencySlow", &PAYMENTS_SLOW),
-    drill("DatabasePoolSaturated", &DATABASE_HELD).shows_after(INTERVAL),
     drill("CertificateExpiresSoon", &CERTIFICATE_OLD),
     drill("CertificateExpiring", &CERTIFICATE_ENDING),
     drill("ShopDatabaseUnreadable", &DATABASE_MISSING).shows_after(INTERVAL),
@@ -585,6 +596,25 @@ pub(super) const DRILLS: &[Drill] = &[
         .shows_after(10)
         .lingers(10),
     drill("SampleLimitExceeded", &LABEL_BOMB),
+    drill("LogShipperBehind", &LOG_FLOOD)
+        .shows_after(30)
+        .lingers(120),
+    drill("ServiceCPUSaturated", &CPU).rises(95).falls(10),
+    // From here on something fails or is slow.
+    drill("DependencySlow", &PAYMENTS_SLOW),
+    drill("FaultActive", &PAYMENTS_SLOW),
+    drill("DependencyFailing", &PAYMENTS_FAILS),
+    drill("CircuitBreakerOpen", &PAYMENTS_FAILS)
+        .shows_after(INTERVAL)
+        .lingers(10)
+        .inhibited("DependencyFailing"),
+    drill("DatabasePoolSaturated", &DATABASE_HELD).shows_after(INTERVAL),
+    drill("ReplicaDown", &REPLICA_STOPPED).shows_after(SCRAPE_TIMEOUT),
+    drill("ProbeFailing", &REPLICA_STOPPED).shows_after(PROBE_TIMEOUT),
+    drill("ProbeSlow", &REPLICA_STOPPED)
+        .rises(40)
+        .shows_after(PROBE_TIMEOUT)
+        .inhibited("ProbeFailing"),
     drill("ServiceDown", &SERVICES_STOPPED).shows_after(SCRAPE_TIMEOUT),
     drill("OrdersStuckPending", &SERVICES_STOPPED)
         .shows_after(20)
@@ -618,7 +648,6 @@ pub(super) const DRILLS: &[Drill] = &[
         .lingers(60),
     drill("PrometheusSamplesRejected", &OWN_TIMESTAMPS).shows_after(2 * INTERVAL),
     drill("AlertmanagerConfigReloadFailed", &BAD_ALERTMANAGER_CONFIG),
-    drill("AlertmanagerNotificationsFailing", &MAIL_BROKEN).shows_after(60),
     drill("AlertmanagerDown", &SECOND_ALERTMANAGER).shows_after(INTERVAL),
     drill("PrometheusNotificationsFailing", &SECOND_ALERTMANAGER)
         .shows_after(15)
@@ -630,6 +659,7 @@ pub(super) const DRILLS: &[Drill] = &[
             "Prometheus knows nobody to tell; whoever misses the Watchdog finds out",
         )),
     // Everything.
+    drill("AlertmanagerNotificationsFailing", &MAIL_BROKEN).shows_after(60),
     drill("NodeCPUSaturated", &MACHINE_BUSY).rises(95).falls(50),
     Drill {
         alert: "Watchdog",

@@ -8,6 +8,7 @@ mod alerting;
 mod canary;
 mod chaos;
 mod cluster;
+mod drill;
 mod oncall;
 mod refusals;
 mod rules;
