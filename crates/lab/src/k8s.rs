@@ -63,6 +63,7 @@ struct Prometheus {
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Alerting {
+    alert_relabel_configs: Value,
     alertmanagers: Value,
 }
 

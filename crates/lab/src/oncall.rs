@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use console::style;
@@ -368,6 +368,13 @@ impl Rotation {
             roster.show(until)
         ));
         Ok(evidence)
+    }
+
+    /// The receiver of whoever is primary.
+    pub(crate) fn receiver(&self, now: Timestamp) -> anyhow::Result<String> {
+        let who = self.roster.who(now);
+        let handle = who.one(Role::Primary).context("nobody is on call")?;
+        Ok(format!("oncall-{handle}"))
     }
 
     /// What shows that an Alertmanager has loaded it, by the configuration that it shows.

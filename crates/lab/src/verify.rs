@@ -1,6 +1,7 @@
 //! `lab verify`: proves the eight success metrics on what runs, each with evidence.
 
 mod endpoints;
+mod notified;
 mod probe;
 mod rows;
 
@@ -29,6 +30,9 @@ The file names base URLs:
   elasticsearch: http://127.0.0.1:9200
   exporter: http://127.0.0.1:9848
   flask_api: [http://127.0.0.1:5000]
+  inbox: http://127.0.0.1:8000                  for row 5, with what sets a fault:
+  payments_admin: http://127.0.0.1:5110
+  chaos_token_file: .lab/chaos-token
 
 Exit code: 0 when all rows pass, 1 when one fails.")]
 pub(crate) struct Args {
@@ -62,12 +66,12 @@ struct Row {
 }
 
 pub(crate) fn verify(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
+    let layout = place.layout()?;
     let endpoints = match &args.endpoints {
         Some(file) => Endpoints::read(file)?,
-        None => Endpoints::of(&place.running()?)?,
+        None => Endpoints::of(&place.running()?, &layout)?,
     };
-    let layout = place.layout()?;
-    let spinner = view::spinner("following a request through metrics, logs and traces".into());
+    let spinner = view::spinner("following a request through metrics, logs and traces, and an alert to its receivers (about a minute)".into());
     let rows = crate::block_on(rows::check(&endpoints, &layout))?;
     spinner.finish_and_clear();
     let report = Report {

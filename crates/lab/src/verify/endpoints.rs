@@ -1,10 +1,13 @@
 //! Where the parts of the stack are.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::bail;
 use serde::Deserialize;
-use stack::{Board, HOST, State, table};
+use stack::{Board, HOST, Layout, State, table};
 
 use crate::place::Usage;
 
@@ -19,6 +22,14 @@ pub(crate) struct Endpoints {
     pub(crate) exporter: String,
     /// Every replica.
     pub(crate) flask_api: Vec<String>,
+    /// The stand-ins that alerts are sent to.
+    #[serde(default)]
+    pub(crate) inbox: Option<String>,
+    /// Where a fault is set, and the secret for it.
+    #[serde(default)]
+    pub(crate) payments_admin: Option<String>,
+    #[serde(default)]
+    pub(crate) chaos_token_file: Option<PathBuf>,
     /// Scrape targets that must be up: job and instance. Read off the lab's own table; elsewhere
     /// whatever Prometheus has found counts.
     #[serde(skip)]
@@ -51,11 +62,12 @@ fn out_of_order(board: &Board) -> BTreeMap<String, String> {
 
 impl Endpoints {
     /// Those of a running lab.
-    pub(crate) fn of(board: &Board) -> anyhow::Result<Self> {
-        let url = |name: &str| {
-            let port = board.get(name).and_then(|status| status.ports.get("http"));
-            port.map_or_else(String::new, |port| format!("http://{HOST}:{port}"))
+    pub(crate) fn of(board: &Board, layout: &Layout) -> anyhow::Result<Self> {
+        let url_of = |name: &str, port: &str| {
+            let port = board.get(name).and_then(|status| status.ports.get(port));
+            port.map(|port| format!("http://{HOST}:{port}"))
         };
+        let url = |name: &str| url_of(name, "http").unwrap_or_default();
         let mut expected_targets = Vec::new();
         let has_blackbox = board
             .get("blackbox_exporter")
@@ -87,6 +99,9 @@ impl Endpoints {
             elasticsearch: url("elasticsearch"),
             exporter: url("custom-flask-exporter"),
             flask_api: vec![url("flask-api-1"), url("flask-api-2")],
+            inbox: url_of("console", "http"),
+            payments_admin: url_of("payments", "admin"),
+            chaos_token_file: Some(layout.chaos_token_file()),
             expected_targets,
             out_of_order: out_of_order(board),
         })
@@ -135,11 +150,15 @@ impl Endpoints {
             elasticsearch,
             exporter,
             flask_api,
+            inbox,
+            payments_admin,
             ..
         } = &mut endpoints;
         for url in [prometheus, alertmanager, jaeger, elasticsearch, exporter]
             .into_iter()
             .chain(flask_api)
+            .chain(inbox)
+            .chain(payments_admin)
         {
             if !url.starts_with("http://") {
                 return Err(usage(format!("`{url}` is no http:// URL")).into());

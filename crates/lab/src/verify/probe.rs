@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use rand::RngExt;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 /// A client for their APIs.
@@ -55,6 +56,34 @@ impl Probe {
             .text()
             .await
             .with_context(|| format!("{url} breaks off"))
+    }
+
+    /// Sends JSON; the answer does not matter as long as it is a good one.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> anyhow::Result<()> {
+        let mut request = self.http.request(method, url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request
+            .send()
+            .await
+            .with_context(|| format!("{url} does not answer"))?;
+        let status = answer.status();
+        ensure!(
+            status.is_success(),
+            "{url} answers {status}: {}",
+            answer.text().await.unwrap_or_default().trim()
+        );
+        Ok(())
     }
 
     /// A search in Elasticsearch.

@@ -182,7 +182,11 @@ fn render_writes_the_marked_regions_and_check_shows_what_differs() {
     );
     refused(&project.run(&["render"]), 0, &["wrote"]);
     refused(&project.run(&["render", "--check"]), 0, &[]);
-    project.change("alertmanager.yml", "  - name: oncall-second\n", "");
+    project.change(
+        "alertmanager.yml",
+        "  - name: oncall-second\n",
+        "  - name: oncall-nobody\n",
+    );
     refused(
         &project.run(&["render"]),
         2,

@@ -117,7 +117,7 @@ fn a_second_lab_on_the_same_directory_is_refused_and_the_first_goes_on() {
     let up = place.up(OURS_ONLY);
     assert_eq!(up.status.code(), Some(0), "{}", text(&up));
     let processes = place.processes();
-    assert_eq!(processes.len(), 6, "five programs and the lab");
+    assert_eq!(processes.len(), 7, "six programs and the lab");
     refused(
         &place.run(&[&["up"], OURS_ONLY].concat()),
         2,

@@ -255,7 +255,11 @@ fn metrics_agree_with_the_result() {
     let text = eventually("all but one are answered", || {
         let text = get(&address, "/metrics");
         let answers = class(&text, "2xx") + class(&text, "4xx") + class(&text, "5xx");
-        (answers == 99.0).then_some(text)
+        // Counters and histograms are brought up to date one after the other.
+        let measured = ["latency", "lateness"]
+            .iter()
+            .all(|it| value(&text, &format!("loadgen_{it}_seconds_count")) == 99.0);
+        (answers == 99.0 && measured).then_some(text)
     });
     release.send(true).expect("the server waits for it");
     let summary = running.result();
