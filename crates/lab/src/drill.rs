@@ -174,7 +174,12 @@ async fn run(
                 .iter()
                 .map(|drill| sought(drill, &rules, &routes))
                 .collect::<anyhow::Result<Vec<_>>>()?;
-            if let [Drill { how: How::Ended { .. }, .. }] = drills[..]
+            if let [
+                Drill {
+                    how: How::Ended { .. },
+                    ..
+                },
+            ] = drills[..]
                 && let Some(watchdog) = sought.pop()
             {
                 let seen = vec![session(exercise).run_watchdog(watchdog).await?];

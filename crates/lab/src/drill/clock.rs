@@ -169,7 +169,7 @@ mod tests {
 - expr: a{b=~\"[a-z]+\"} > 300
 ";
         let faster = "\
-# over [20s], a comment
+# over [5m], a comment
 - expr: increase(a[40s]) > 0 or a unless a offset 20s
   for: 40s
 - expr: shop_oldest_pending_order_age_seconds > 20

@@ -592,10 +592,10 @@ fn told_of(message: &Value, begin: Timestamp) -> Vec<(String, bool)> {
                     None => (true, line.strip_prefix("RESOLVED ")?),
                 };
                 let (moment, name) = rest.split_once(" UTC: ")?;
-                let moment: jiff::civil::DateTime = moment.parse().ok()?;
-                let moment = moment.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+                let moment: Timestamp = format!("{moment}Z").parse().ok()?;
                 // Of earlier ones it tells once more.
-                (moment.as_second() >= begin.as_second()).then(|| (name.trim().to_owned(), resolved))
+                (moment.as_second() >= begin.as_second())
+                    .then(|| (name.trim().to_owned(), resolved))
             })
             .collect();
     }
@@ -618,8 +618,15 @@ mod tests {
         let mail = json!({"channel": "email", "status": "firing", "alerts": ["Old"], "payload": {"text": text}});
         let begin = "2026-11-25T08:00:58.9Z".parse().unwrap();
         let told = told_of(&mail, begin);
-        assert_eq!(told, [("ScrapeSlow".to_owned(), false), ("NoTraffic".to_owned(), true)]);
-        let slack = json!({"channel": "slack", "status": "resolved", "alerts": ["Old"], "payload": {}});
+        assert_eq!(
+            told,
+            [
+                ("ScrapeSlow".to_owned(), false),
+                ("NoTraffic".to_owned(), true)
+            ]
+        );
+        let slack =
+            json!({"channel": "slack", "status": "resolved", "alerts": ["Old"], "payload": {}});
         assert_eq!(told_of(&slack, begin), [("Old".to_owned(), true)]);
     }
 }

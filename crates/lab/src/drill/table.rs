@@ -240,46 +240,47 @@ static NO_CUSTOMERS: Exercise = exercise(
     Lane::Service,
     "the load generator and the exporter, which asks the API too, are stopped (SIGSTOP)",
     &[Act::Pause(&["loadgen", "custom-flask-exporter"])],
-};
-static BUSY_GENERATOR: Exercise = Exercise {
-    name: "busy-generator",
-    what: "a second load generator may wait for one answer at a time and wants 200 requests a second",
-    lane: Lane::Service,
-    acts: &[Act::Beside(Beside::BusyGenerator)],
-};
-static ERRORS: Exercise = Exercise {
-    name: "errors",
-    what: "every request of the API is answered with 500",
-    lane: Lane::Service,
-    acts: &[Act::Fault {
+);
+static BUSY_GENERATOR: Exercise = exercise(
+    "busy-generator",
+    Lane::Service,
+    "a second load generator may wait for one answer at a time and wants 200 requests a second",
+    &[Act::Beside(Beside::BusyGenerator)],
+);
+static ERRORS: Exercise = exercise(
+    "errors",
+    Lane::Service,
+    "every request of the API is answered with 500",
+    &[Act::Fault {
         replicas: API,
         fault: "errors",
         parameters: EVERY,
     }],
-};
-static SERVICES_STOPPED: Exercise = Exercise {
-    name: "services-stopped",
-    what: "payments, then both replicas of the API are stopped (SIGSTOP) with orders under way",
-    lane: Lane::Service,
-    acts: &[Act::Pause(&["payments"]), Act::Wait(2), Act::Pause(API)],
-};
-static NO_TARGET: Exercise = Exercise {
-    name: "no-target",
-    what: "service discovery forgets payments",
-    lane: Lane::Service,
-    acts: &[Act::NoTargets("payments")],
-};
-static REPLICA_STOPPED: Exercise = Exercise {
-    name: "replica-stopped",
-    what: "one replica of the API is stopped (SIGSTOP)",
-    lane: Lane::Service,
-    acts: &[Act::Pause(&["flask-api-2"])],
-};
-static SLOW: Exercise = Exercise {
-    name: "slow",
-    what: "every request of the API waits four seconds, and 60 more requests a second come",
-    lane: Lane::Service,
-    acts: &[
+)
+.with_aftermath();
+static SERVICES_STOPPED: Exercise = exercise(
+    "services-stopped",
+    Lane::Service,
+    "payments, then both replicas of the API are stopped (SIGSTOP) with orders under way",
+    &[Act::Pause(&["payments"]), Act::Wait(2), Act::Pause(API)],
+);
+static NO_TARGET: Exercise = exercise(
+    "no-target",
+    Lane::Service,
+    "service discovery forgets payments",
+    &[Act::NoTargets("payments")],
+);
+static REPLICA_STOPPED: Exercise = exercise(
+    "replica-stopped",
+    Lane::Service,
+    "one replica of the API is stopped (SIGSTOP)",
+    &[Act::Pause(&["flask-api-2"])],
+);
+static SLOW: Exercise = exercise(
+    "slow",
+    Lane::Service,
+    "every request of the API waits four seconds, and 60 more requests a second come",
+    &[
         Act::Fault {
             replicas: API,
             fault: "latency",
@@ -287,7 +288,8 @@ static SLOW: Exercise = Exercise {
         },
         Act::Beside(Beside::Customers),
     ],
-);
+)
+.with_aftermath();
 static CPU: Exercise = exercise(
     "cpu",
     Lane::Service,
@@ -297,162 +299,162 @@ static CPU: Exercise = exercise(
         fault: "cpu",
         parameters: &[("threads", "2")],
     }],
-};
-static FEW_DESCRIPTORS: Exercise = Exercise {
-    name: "few-descriptors",
-    what: "a second payments may open few files more than it has open",
-    lane: Lane::Service,
-    acts: &[Act::Beside(Beside::FewDescriptors)],
-};
-static RESTARTS: Exercise = Exercise {
-    name: "restarts",
-    what: "a second payments ends and is started again every eight seconds",
-    lane: Lane::Service,
-    acts: &[Act::Beside(Beside::Restarting)],
-};
-static PAYMENTS_FAILS: Exercise = Exercise {
-    name: "payments-fails",
-    what: "every call of the API to payments fails",
-    lane: Lane::Service,
-    acts: &[Act::Fault {
+);
+static FEW_DESCRIPTORS: Exercise = exercise(
+    "few-descriptors",
+    Lane::Service,
+    "a second payments may open few files more than it has open",
+    &[Act::Beside(Beside::FewDescriptors)],
+);
+static RESTARTS: Exercise = exercise(
+    "restarts",
+    Lane::Service,
+    "a second payments ends and is started again every eight seconds",
+    &[Act::Beside(Beside::Restarting)],
+);
+static PAYMENTS_FAILS: Exercise = exercise(
+    "payments-fails",
+    Lane::Service,
+    "every call of the API to payments fails",
+    &[Act::Fault {
         replicas: API,
         fault: "dependency",
         parameters: &[("probability", "1"), ("mode", "failing")],
     }],
-};
-static PAYMENTS_SLOW: Exercise = Exercise {
-    name: "payments-slow",
-    what: "every call of the API to payments waits 0.8 s first",
-    lane: Lane::Service,
-    acts: &[Act::Fault {
+);
+static PAYMENTS_SLOW: Exercise = exercise(
+    "payments-slow",
+    Lane::Service,
+    "every call of the API to payments waits 0.8 s first",
+    &[Act::Fault {
         replicas: API,
         fault: "dependency",
         parameters: &[("probability", "1"), ("mode", "slow"), ("delay", "800ms")],
     }],
-};
-static DATABASE_HELD: Exercise = Exercise {
-    name: "database-held",
-    what: "another connection holds the lock that every order needs",
-    lane: Lane::Service,
-    acts: &[Act::Fault {
+);
+static DATABASE_HELD: Exercise = exercise(
+    "database-held",
+    Lane::Service,
+    "another connection holds the lock that every order needs",
+    &[Act::Fault {
         replicas: &["flask-api-1"],
         fault: "database-lock",
         parameters: &[],
     }],
-};
-static CERTIFICATE_OLD: Exercise = Exercise {
-    name: "certificate-old",
-    what: "the API gets a certificate that is valid for ten more days",
-    lane: Lane::Service,
-    acts: &[Act::Certificate { days: 10 }],
-};
-static CERTIFICATE_ENDING: Exercise = Exercise {
-    name: "certificate-ending",
-    what: "the API gets a certificate that is valid until tomorrow",
-    lane: Lane::Service,
-    acts: &[Act::Certificate { days: 1 }],
-};
-static DATABASE_MISSING: Exercise = Exercise {
-    name: "database-missing",
-    what: "a second exporter reads a database that is not there",
-    lane: Lane::Service,
-    acts: &[Act::Beside(Beside::ExporterWithoutDatabase)],
-};
-static DATABASE_EMPTY: Exercise = Exercise {
-    name: "database-empty",
-    what: "a second exporter reads a database without tables",
-    lane: Lane::Service,
-    acts: &[Act::Beside(Beside::ExporterWithoutTables)],
-};
-static UNREAD_OUTPUT: Exercise = Exercise {
-    name: "unread-output",
-    what: "nobody reads the log of a second payments, which writes 20,000 lines a second",
-    lane: Lane::Service,
-    acts: &[Act::Beside(Beside::UnreadOutput)],
-};
-static SPANS_DROPPED: Exercise = Exercise {
-    name: "spans-dropped",
-    what: "both replicas of the API throw every span away",
-    lane: Lane::Service,
-    acts: &[Act::Fault {
+);
+static CERTIFICATE_OLD: Exercise = exercise(
+    "certificate-old",
+    Lane::Service,
+    "the API gets a certificate that is valid for ten more days",
+    &[Act::Certificate { days: 10 }],
+);
+static CERTIFICATE_ENDING: Exercise = exercise(
+    "certificate-ending",
+    Lane::Service,
+    "the API gets a certificate that is valid until tomorrow",
+    &[Act::Certificate { days: 1 }],
+);
+static DATABASE_MISSING: Exercise = exercise(
+    "database-missing",
+    Lane::Service,
+    "a second exporter reads a database that is not there",
+    &[Act::Beside(Beside::ExporterWithoutDatabase)],
+);
+static DATABASE_EMPTY: Exercise = exercise(
+    "database-empty",
+    Lane::Service,
+    "a second exporter reads a database without tables",
+    &[Act::Beside(Beside::ExporterWithoutTables)],
+);
+static UNREAD_OUTPUT: Exercise = exercise(
+    "unread-output",
+    Lane::Service,
+    "nobody reads the log of a second payments, which writes 20,000 lines a second",
+    &[Act::Beside(Beside::UnreadOutput)],
+);
+static SPANS_DROPPED: Exercise = exercise(
+    "spans-dropped",
+    Lane::Service,
+    "both replicas of the API throw every span away",
+    &[Act::Fault {
         replicas: API,
         fault: "span-drop",
         parameters: EVERY,
     }],
-};
-static LABEL_BOMB: Exercise = Exercise {
-    name: "label-bomb",
-    what: "a metric of one replica gets a thousand values of a label",
-    lane: Lane::Service,
-    acts: &[Act::Fault {
+);
+static LABEL_BOMB: Exercise = exercise(
+    "label-bomb",
+    Lane::Service,
+    "a metric of one replica gets a thousand values of a label",
+    &[Act::Fault {
         replicas: &["flask-api-2"],
         fault: "label-bomb",
         parameters: &[("series", "1500"), ("series-per-second", "1000")],
     }],
-};
+);
 
 // --- logs and traces ------------------------------------------------------------
 
-static LINE_REFUSED: Exercise = Exercise {
-    name: "line-refused",
-    what: "a log line claims a field that is Elasticsearch's own",
-    lane: Lane::Stores,
-    acts: &[Act::RefusedLine],
-};
-static SHARD_HOMELESS: Exercise = Exercise {
-    name: "shard-homeless",
-    what: "an index may only live on a node that does not exist",
-    lane: Lane::Stores,
-    acts: &[Act::HomelessIndex],
-};
-static HEAP_LIMIT: Exercise = Exercise {
-    name: "heap-limit",
-    what: "Elasticsearch's circuit breaker gets 64 MB as its limit, less than is in use",
-    lane: Lane::Stores,
-    acts: &[Act::BreakerLimit("64mb")],
-};
-static SHIPPER_STOPPED: Exercise = Exercise {
-    name: "shipper-stopped",
-    what: "the log shipper is stopped (SIGSTOP)",
-    lane: Lane::Stores,
-    acts: &[Act::Pause(&["otelcol"])],
-};
-static JAEGER_STOPPED: Exercise = Exercise {
-    name: "jaeger-stopped",
-    what: "Jaeger is stopped (SIGSTOP)",
-    lane: Lane::Stores,
-    acts: &[Act::Pause(&["jaeger"])],
-};
-static STORE_STOPPED: Exercise = Exercise {
-    name: "store-stopped",
-    what: "Elasticsearch is stopped (SIGSTOP)",
-    lane: Lane::Stores,
-    acts: &[Act::Pause(&["elasticsearch"])],
-};
-static LOG_FLOOD: Exercise = Exercise {
-    name: "log-flood",
-    what: "payments writes 10,000 log lines a second",
-    lane: Lane::Stores,
-    acts: &[Act::Fault {
+static LINE_REFUSED: Exercise = exercise(
+    "line-refused",
+    Lane::Stores,
+    "a log line claims a field that is Elasticsearch's own",
+    &[Act::RefusedLine],
+);
+static SHARD_HOMELESS: Exercise = exercise(
+    "shard-homeless",
+    Lane::Stores,
+    "an index may only live on a node that does not exist",
+    &[Act::HomelessIndex],
+);
+static HEAP_LIMIT: Exercise = exercise(
+    "heap-limit",
+    Lane::Stores,
+    "Elasticsearch's circuit breaker gets 64 MB as its limit, less than is in use",
+    &[Act::BreakerLimit("64mb")],
+);
+static SHIPPER_STOPPED: Exercise = exercise(
+    "shipper-stopped",
+    Lane::Stores,
+    "the log shipper is stopped (SIGSTOP)",
+    &[Act::Pause(&["otelcol"])],
+);
+static JAEGER_STOPPED: Exercise = exercise(
+    "jaeger-stopped",
+    Lane::Stores,
+    "Jaeger is stopped (SIGSTOP)",
+    &[Act::Pause(&["jaeger"])],
+);
+static STORE_STOPPED: Exercise = exercise(
+    "store-stopped",
+    Lane::Stores,
+    "Elasticsearch is stopped (SIGSTOP)",
+    &[Act::Pause(&["elasticsearch"])],
+);
+static LOG_FLOOD: Exercise = exercise(
+    "log-flood",
+    Lane::Service,
+    "payments writes 10,000 log lines a second",
+    &[Act::Fault {
         replicas: &["payments"],
         fault: "log-flood",
         parameters: &[("rate", "10000")],
     }],
-};
+);
 
 // --- Prometheus and Alertmanager ------------------------------------------------
 
-static BAD_PROMETHEUS_CONFIG: Exercise = Exercise {
-    name: "bad-prometheus-config",
-    what: "Prometheus is asked to reload a broken configuration",
-    lane: Lane::Watching,
-    acts: &[Act::BreakConfig("prometheus")],
-};
-static BAD_RULE: Exercise = Exercise {
-    name: "bad-rule",
-    what: "Prometheus gets a rule that matches many series to many",
-    lane: Lane::Watching,
-    acts: &[Act::MoreRules(
+static BAD_PROMETHEUS_CONFIG: Exercise = exercise(
+    "bad-prometheus-config",
+    Lane::Watching,
+    "Prometheus is asked to reload a broken configuration",
+    &[Act::BreakConfig("prometheus")],
+);
+static BAD_RULE: Exercise = exercise(
+    "bad-rule",
+    Lane::Watching,
+    "Prometheus gets a rule that matches many series to many",
+    &[Act::MoreRules(
         r#"
   - name: drill-fails
     rules:
@@ -460,12 +462,12 @@ static BAD_RULE: Exercise = Exercise {
         expr: up * on () up
 "#,
     )],
-};
-static SLOW_RULE: Exercise = Exercise {
-    name: "slow-rule",
-    what: "Prometheus gets a group of rules that takes longer than its interval of 2 ms",
-    lane: Lane::Watching,
-    acts: &[Act::MoreRules(
+);
+static SLOW_RULE: Exercise = exercise(
+    "slow-rule",
+    Lane::Watching,
+    "Prometheus gets a group of rules that takes longer than its interval of 2 ms",
+    &[Act::MoreRules(
         r#"
   - name: drill-slow
     interval: 2ms
@@ -474,42 +476,42 @@ static SLOW_RULE: Exercise = Exercise {
         expr: count(count by (__name__, instance) ({__name__=~".+"}))
 "#,
     )],
-};
-static DAMAGED_BLOCK: Exercise = Exercise {
-    name: "damaged-block",
-    what: "a block without an index lies in Prometheus' storage",
-    lane: Lane::Watching,
-    acts: &[Act::DamagedBlock],
-};
-static OWN_TIMESTAMPS: Exercise = Exercise {
-    name: "own-timestamps",
-    what: "a target stamps its samples itself, and its clock jumps back",
-    lane: Lane::Watching,
-    acts: &[Act::StampedPage],
-};
-static NO_ALERTMANAGER: Exercise = Exercise {
-    name: "no-alertmanager",
-    what: "service discovery forgets Alertmanager",
-    lane: Lane::Watching,
-    acts: &[Act::NoTargets("alertmanager")],
-};
-static SECOND_ALERTMANAGER: Exercise = Exercise {
-    name: "second-alertmanager",
-    what: "service discovery names a second Alertmanager, where nobody listens",
-    lane: Lane::Watching,
-    acts: &[Act::AbsentTarget("alertmanager")],
-};
-static BAD_ALERTMANAGER_CONFIG: Exercise = Exercise {
-    name: "bad-alertmanager-config",
-    what: "Alertmanager is asked to reload a broken configuration",
-    lane: Lane::Watching,
-    acts: &[Act::BreakConfig("alertmanager")],
-};
-static MAIL_BROKEN: Exercise = Exercise {
-    name: "mail-broken",
-    what: "the mail server answers 451, and a fault that does no harm gives reason for a mail",
-    lane: Lane::Watching,
-    acts: &[
+);
+static DAMAGED_BLOCK: Exercise = exercise(
+    "damaged-block",
+    Lane::Watching,
+    "a block without an index lies in Prometheus' storage",
+    &[Act::DamagedBlock],
+);
+static OWN_TIMESTAMPS: Exercise = exercise(
+    "own-timestamps",
+    Lane::Watching,
+    "a target stamps its samples itself, and its clock jumps back",
+    &[Act::StampedPage],
+);
+static NO_ALERTMANAGER: Exercise = exercise(
+    "no-alertmanager",
+    Lane::Watching,
+    "service discovery forgets Alertmanager",
+    &[Act::NoTargets("alertmanager")],
+);
+static SECOND_ALERTMANAGER: Exercise = exercise(
+    "second-alertmanager",
+    Lane::Watching,
+    "service discovery names a second Alertmanager, where nobody listens",
+    &[Act::AbsentTarget("alertmanager")],
+);
+static BAD_ALERTMANAGER_CONFIG: Exercise = exercise(
+    "bad-alertmanager-config",
+    Lane::Watching,
+    "Alertmanager is asked to reload a broken configuration",
+    &[Act::BreakConfig("alertmanager")],
+);
+static MAIL_BROKEN: Exercise = exercise(
+    "mail-broken",
+    Lane::Alone,
+    "the mail server answers 451, and a fault that does no harm gives reason for a mail",
+    &[
         Act::BreakChannel("email"),
         Act::Fault {
             replicas: &["flask-api-2"],
@@ -635,9 +637,6 @@ pub(super) const DRILLS: &[Drill] = &[
         .falls(0)
         .lingers(10)
         .inhibited("ElasticsearchDown"),
-    drill("LogShipperBehind", &LOG_FLOOD)
-        .shows_after(30)
-        .lingers(120),
     // Watching.
     drill("PrometheusConfigReloadFailed", &BAD_PROMETHEUS_CONFIG),
     drill("PrometheusRuleFailures", &BAD_RULE).shows_after(INTERVAL),
