@@ -10,6 +10,7 @@ mod chaos;
 mod cluster;
 mod drill;
 mod oncall;
+mod playbook;
 mod refusals;
 mod rules;
 mod running;
