@@ -5,6 +5,7 @@
 
 mod behaviour;
 mod dead_mans_switch;
+mod docs;
 mod mail;
 mod message;
 mod pagerduty;
@@ -60,6 +61,9 @@ pub struct Args {
     /// Alertmanager's secret files, by which receivers are known
     #[arg(long, env = "INBOX_SECRETS", value_name = "DIR")]
     pub secrets: PathBuf,
+    /// Directory of the documents that messages link to, served at /docs/
+    #[arg(long, env = "INBOX_DOCS", value_name = "DIR")]
+    pub docs: Option<PathBuf>,
     /// Seconds of silence after which the dead man's switch raises the alarm
     #[arg(long, env = "INBOX_SILENCE", value_name = "SECONDS", default_value_t = SILENCE.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
     pub silence: u64,
@@ -118,6 +122,7 @@ pub(crate) struct Inbox {
     behaviour: Behaviour,
     receivers: Receivers,
     switch: DeadMansSwitch,
+    docs: Option<PathBuf>,
     hosts: Vec<String>,
 }
 
@@ -181,6 +186,7 @@ impl StandIns {
                 behaviour: Behaviour::default(),
                 receivers,
                 switch: DeadMansSwitch::new(Duration::from_secs(args.silence), Instant::now()),
+                docs: args.docs,
                 hosts: args.hosts,
             }),
         })

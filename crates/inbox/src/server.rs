@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    Channel, Inbox, Status, Trouble, behaviour, dead_mans_switch, pagerduty, pages, slack,
+    Channel, Inbox, Status, Trouble, behaviour, dead_mans_switch, docs, pagerduty, pages, slack,
 };
 
 /// The client's connection, to be cut as a provider that is down would.
@@ -29,6 +29,7 @@ pub(crate) fn register(routes: &mut web::ServiceConfig) {
         )
         .route("/", web::get().to(async || see_other()))
         .route("/inbox", web::get().to(page))
+        .route("/docs/{name}", web::get().to(document))
         .route("/inbox/mail/{id}", web::get().to(mail_page))
         .route(
             "/inbox/slack/services/{team}/{receiver}/{token}",
@@ -384,6 +385,11 @@ async fn mail_page(id: web::Path<u64>, inbox: web::Data<Inbox>) -> HttpResponse 
             .body(page.to_owned()),
         None => HttpResponse::NotFound().body("no such mail\n"),
     }
+}
+
+async fn document(name: web::Path<String>, inbox: web::Data<Inbox>) -> HttpResponse {
+    let page = inbox.docs.as_deref().and_then(|dir| docs::page(dir, &name));
+    page.map_or_else(|| HttpResponse::NotFound().body("no such document\n"), html)
 }
 
 fn html(page: maud::Markup) -> HttpResponse {

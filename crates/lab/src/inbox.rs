@@ -16,9 +16,7 @@ use crate::place::{Place, Usage};
 
 /// Show what Alertmanager sent to the stand-ins of Slack, PagerDuty and the mail server.
 #[derive(Debug, clap::Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    after_help = "Examples:
+#[command(after_help = "Examples:
   lab inbox                               every message, oldest first
   lab inbox --channel pagerduty --json | jq '.messages[].payload.payload.summary'
   lab inbox --alert HighErrorRate --status resolved
@@ -26,8 +24,7 @@ use crate::place::{Place, Usage};
   lab inbox mend                          all channels answer as they should
   lab inbox clear
 
-The same as a page: http://127.0.0.1:8000/inbox"
-)]
+The same as a page: http://127.0.0.1:8000/inbox")]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
@@ -91,6 +88,16 @@ struct Found {
 }
 
 pub(crate) fn inbox(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
+    let filters = [
+        args.channel.is_some(),
+        args.receiver.is_some(),
+        args.alert.is_some(),
+        args.status.is_some(),
+        args.json,
+    ];
+    if args.action.is_some() && filters.contains(&true) {
+        return Err(Usage("--channel, --receiver, --alert, --status and --json choose what is shown; `break`, `mend` and `clear` show nothing".into()).into());
+    }
     let api = Api::of(place)?;
     match &args.action {
         None => show(&api, args),

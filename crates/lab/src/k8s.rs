@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use stack::Layout;
+use stack::{Inbox, Layout};
 
 use crate::{
     committed::{self, Committed},
@@ -15,15 +15,19 @@ use crate::{
 const LAPTOP: &str = "prometheus/prometheus.yml";
 const DISCOVERY: &str = "k8s/service-discovery.yml";
 const CLUSTER: &str = "k8s/prometheus.yml";
+/// Who is told of alerts, with the stand-ins where a cluster has them.
+const TELLING: &str = "alertmanager/alertmanager.yml";
+const CLUSTER_TELLING: &str = "k8s/alerting/alertmanager.yml";
+const CONSOLE: &str = "console.monitoring";
 const COMMAND: &str = "lab k8s render";
 
 /// The same in a cluster.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Args {
-    /// Put service discovery by Kubernetes into the configuration that a laptop's Prometheus runs
+    /// Put service discovery by Kubernetes, and a cluster's addresses, into the configuration that a laptop runs
     #[command(after_help = "Examples:
-  lab k8s render             write k8s/prometheus.yml
-  lab k8s render --check     is it what its two sources say? exit 1 and a diff if not")]
+  lab k8s render             write k8s/prometheus.yml and k8s/alerting/alertmanager.yml
+  lab k8s render --check     are they what their sources say? exit 1 and a diff if not")]
     Render(Render),
 }
 
@@ -36,18 +40,41 @@ pub(crate) struct Render {
 
 pub(crate) fn k8s(place: &Place, Args::Render(args): &Args) -> anyhow::Result<ExitCode> {
     let layout = place.layout()?;
-    let rendered = render(&layout)?;
-    let file = layout.config(CLUSTER);
-    if args.check {
-        let committed = Committed {
-            file: &file,
-            sources: &format!("{LAPTOP} and {DISCOVERY}"),
-            command: COMMAND,
-        };
-        return Ok(committed.check(&rendered));
+    let telling = Inbox {
+        http: format!("{CONSOLE}:8000"),
+        smtp: format!("{CONSOLE}:1025"),
     }
-    committed::write(&file, &rendered)?;
-    Ok(ExitCode::SUCCESS)
+    .addressed(&committed::read(&layout.config(TELLING))?);
+    let files = [
+        (
+            CLUSTER,
+            format!("{LAPTOP} and {DISCOVERY}"),
+            render(&layout)?,
+        ),
+        (
+            CLUSTER_TELLING,
+            TELLING.to_owned(),
+            format!("# Made by `{COMMAND}` of {TELLING}: edit that.\n{telling}"),
+        ),
+    ];
+    let mut worst = ExitCode::SUCCESS;
+    for (file, sources, rendered) in files {
+        let file = layout.config(file);
+        if args.check {
+            let committed = Committed {
+                file: &file,
+                sources: &sources,
+                command: COMMAND,
+            };
+            let found = committed.check(&rendered);
+            if found != ExitCode::SUCCESS {
+                worst = found;
+            }
+        } else {
+            committed::write(&file, &rendered)?;
+        }
+    }
+    Ok(worst)
 }
 
 /// A configuration of Prometheus, as far as discovery is concerned.

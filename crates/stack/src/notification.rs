@@ -16,11 +16,22 @@ const USUAL: Inbox<&str> = Inbox {
     smtp: "127.0.0.1:1025",
 };
 
-/// Addresses of the stand-ins for Slack and PagerDuty, and for a mail server.
+/// Addresses of the stand-ins: `host:port`.
 #[derive(Debug)]
-pub(crate) struct Inbox<Address = String> {
-    pub(crate) http: Address,
-    pub(crate) smtp: Address,
+pub struct Inbox<Address = String> {
+    /// For Slack, PagerDuty and the dead man's switch.
+    pub http: Address,
+    /// For a mail server.
+    pub smtp: Address,
+}
+
+impl Inbox {
+    /// A file of `alertmanager/` with these addresses in it.
+    #[must_use]
+    pub fn addressed(&self, text: &str) -> String {
+        text.replace(USUAL.http, &self.http)
+            .replace(USUAL.smtp, &self.smtp)
+    }
 }
 
 /// Puts configuration, templates and secrets into `run`.
@@ -38,9 +49,7 @@ pub(crate) fn configure(layout: &Layout, run: &Path, inbox: &Inbox) -> Result<()
         };
         let to = to.join(file.file_name().unwrap_or_default());
         let text = read(&file)?;
-        let moved = text
-            .replace(USUAL.http, &inbox.http)
-            .replace(USUAL.smtp, &inbox.smtp);
+        let moved = inbox.addressed(&text);
         if moved == text {
             link(&file, &to)?;
         } else {

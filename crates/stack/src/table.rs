@@ -583,6 +583,7 @@ fn console(launching: &Launching<'_>) -> Result<Launch, Error> {
     Ok(Launch::default()
         .option("--listen", launching.address("http"))
         .option("--smtp-listen", launching.address("smtp"))
+        .option("--docs", launching.layout.config("docs"))
         .option("--store", launching.state_dir()?.join("messages.jsonl"))
         .option(
             "--secrets",

@@ -36,6 +36,7 @@ fn args(dir: &TempDir) -> Args {
         smtp_listen: any,
         store: dir.path().join("messages.jsonl"),
         secrets: dir.path().join("secrets"),
+        docs: Some(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")),
         silence: 600,
         hosts: vec!["inbox.example".into()],
     }
@@ -437,6 +438,30 @@ fn the_page_shows_hostile_messages_as_text() {
         );
         assert_eq!(
             it.send(Method::GET, "/inbox/mail/1", None).await.status(),
+            404
+        );
+    });
+}
+
+#[test]
+fn the_runbook_of_a_message_is_there() {
+    run(async || {
+        let it = Running::start();
+        let answer = it
+            .send(Method::GET, "/docs/alerting-playbook.md", None)
+            .await;
+        assert_eq!(answer.status(), 200);
+        assert!(
+            answer
+                .text()
+                .await
+                .unwrap()
+                .contains("id=\"higherrorrate\"")
+        );
+        assert_eq!(
+            it.send(Method::GET, "/docs/..%2fCargo.toml", None)
+                .await
+                .status(),
             404
         );
     });

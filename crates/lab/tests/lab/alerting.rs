@@ -32,6 +32,7 @@ impl Inbox {
             smtp_listen: any,
             store: dir.path().join("messages.jsonl"),
             secrets: secrets.clone(),
+            docs: None,
             silence,
             hosts: Vec::new(),
         })

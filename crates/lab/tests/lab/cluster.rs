@@ -48,6 +48,8 @@ fn a_job_that_a_cluster_would_not_find_is_refused() {
         "prometheus/prometheus.yml",
         "k8s/service-discovery.yml",
         "k8s/prometheus.yml",
+        "alertmanager/alertmanager.yml",
+        "k8s/alerting/alertmanager.yml",
     ] {
         let to = copy.path().join(file);
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -92,6 +94,66 @@ fn a_job_that_a_cluster_would_not_find_is_refused() {
         text(&refused).contains("how job loadgen-2"),
         "{}",
         text(&refused)
+    );
+}
+
+/// What `kubectl apply -k k8s/alerting` sends is what a real API server takes, in a namespace that admits restricted pods only.
+#[test]
+fn two_alertmanagers_are_taken_by_a_strict_cluster() {
+    let Some(cluster) = Cluster::start() else {
+        skip("not installed; get them with `lab install etcd kube-apiserver kubectl`");
+        return;
+    };
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": { "name": "monitoring", "labels": { "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted" } },
+    });
+    cluster.apply(&[namespace]);
+    let directory = project().join("k8s/alerting");
+    let applied = cluster.kubectl(
+        &[
+            "apply",
+            "--validate=strict",
+            "-k",
+            directory.to_str().unwrap(),
+        ],
+        None,
+    );
+    assert!(applied.status.success(), "{}", text(&applied));
+    // A pod that the namespace would not admit is a warning at the StatefulSet.
+    assert!(applied.stderr.is_empty(), "{}", text(&applied));
+    let get = |what: &str| -> Value {
+        let output = cluster.kubectl(&["-n", "monitoring", "get", what, "-o", "json"], None);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let set = get("statefulset/alertmanager");
+    assert_eq!(set["spec"]["replicas"], 2);
+    // Its files are those of this tree: the templates themselves, and the configuration with a cluster's addresses.
+    let volumes = set["spec"]["template"]["spec"]["volumes"]
+        .as_array()
+        .unwrap();
+    let map = |volume: &str| {
+        let volume = volumes.iter().find(|it| it["name"] == volume).unwrap();
+        get(&format!(
+            "configmap/{}",
+            volume["configMap"]["name"].as_str().unwrap()
+        ))["data"]
+            .clone()
+    };
+    let templates = map("templates");
+    let files = std::fs::read_dir(project().join("alertmanager/templates")).unwrap();
+    let files: BTreeSet<String> = files
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let mounted: BTreeSet<String> = templates.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(mounted, files);
+    let config = map("config")["alertmanager.yml"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        config.contains("pagerduty_url: http://console.monitoring:8000/")
+            && !config.contains("127.0.0.1")
     );
 }
 
