@@ -410,8 +410,8 @@ static SHARD_HOMELESS: Exercise = exercise(
 static HEAP_LIMIT: Exercise = exercise(
     "heap-limit",
     Lane::Stores,
-    "Elasticsearch's circuit breaker gets 64 MB as its limit, less than is in use",
-    &[Act::BreakerLimit("64mb")],
+    "Elasticsearch's circuit breaker gets 24 MB as its limit, less than is in use",
+    &[Act::BreakerLimit("24mb")],
 );
 static SHIPPER_STOPPED: Exercise = exercise(
     "shipper-stopped",
@@ -544,16 +544,7 @@ const CLUSTER: &str = "it needs a cluster: kube-state-metrics or the kubelet";
 
 /// All of them, in the order in which they are drilled.
 pub(super) const DRILLS: &[Drill] = &[
-    // The shop and its customers. Mail gathers what is told of a team: these come before the first fault, which is told by
-    // mail as well.
-    drill("NoTraffic", &NO_CUSTOMERS).rises(100).falls(0),
-    drill("TargetDown", &NO_CUSTOMERS).shows_after(SCRAPE_TIMEOUT),
-    drill("ScrapeSlow", &NO_CUSTOMERS)
-        .rises(60)
-        .falls(60)
-        .shows_after(SCRAPE_TIMEOUT),
-    drill("LoadGeneratorSaturated", &BUSY_GENERATOR).shows_after(INTERVAL),
-    // Objectives remember for minutes: nothing fails or is slow in what follows, for as long.
+    // The shop and its customers. Objectives remember for minutes: nothing fails or is slow in what follows, for as long.
     drill("HighErrorRate", &ERRORS),
     drill("HandlerExceptions", &ERRORS),
     drill("AvailabilityBudgetBurn", &ERRORS)
@@ -603,6 +594,13 @@ pub(super) const DRILLS: &[Drill] = &[
         .lingers(120),
     drill("ServiceCPUSaturated", &CPU).rises(95).falls(10),
     // From here on something fails or is slow.
+    drill("NoTraffic", &NO_CUSTOMERS).rises(100).falls(0),
+    drill("TargetDown", &NO_CUSTOMERS).shows_after(SCRAPE_TIMEOUT),
+    drill("ScrapeSlow", &NO_CUSTOMERS)
+        .rises(60)
+        .falls(60)
+        .shows_after(SCRAPE_TIMEOUT),
+    drill("LoadGeneratorSaturated", &BUSY_GENERATOR).shows_after(INTERVAL),
     drill("DependencySlow", &PAYMENTS_SLOW),
     drill("FaultActive", &PAYMENTS_SLOW),
     drill("DependencyFailing", &PAYMENTS_FAILS),
