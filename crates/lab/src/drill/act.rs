@@ -145,7 +145,7 @@ impl Scene {
                 .timeout(Duration::from_secs(10))
                 .build()
                 .context("cannot make an HTTP client")?,
-            journal: Journal::open(&layout),
+            journal: Journal::open(&layout)?,
             board,
             layout,
         })

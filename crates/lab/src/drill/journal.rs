@@ -3,6 +3,7 @@
 
 use std::{
     cell::RefCell,
+    fs::{File, TryLockError},
     path::{Path, PathBuf},
 };
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 use stack::Layout;
 
 use super::act::Scene;
+use crate::place::Usage;
 
 /// How one act is undone. Doing it twice, or when nothing was done, is no harm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,13 +54,32 @@ struct Entry {
 /// The list, oldest first.
 #[derive(Debug)]
 pub(super) struct Journal {
+    /// Locked: one drill at a time. The lock belongs to the system, and ends with the process.
+    _lock: File,
     file: PathBuf,
     entries: RefCell<Vec<Entry>>,
 }
 
 impl Journal {
     /// The list of a lab, with what an earlier drill left in it.
-    pub(super) fn open(layout: &Layout) -> Self {
+    ///
+    /// # Errors
+    /// When another drill is running there.
+    pub(super) fn open(layout: &Layout) -> anyhow::Result<Self> {
+        let lock = layout.data().join("drill.lock");
+        let lock =
+            File::create(&lock).with_context(|| format!("cannot write {}", lock.display()))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Usage(
+                    "another drill is running on this lab; wait for it, or end it with Ctrl-C"
+                        .into(),
+                )
+                .into());
+            }
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the drill"),
+        }
         let file = layout.data().join("drill.json");
         let left: Vec<Undo> = std::fs::read(&file)
             .ok()
@@ -69,10 +90,11 @@ impl Journal {
             owner: Owner::Drill,
             undo,
         });
-        Self {
+        Ok(Self {
+            _lock: lock,
             file,
             entries: RefCell::new(entries.collect()),
-        }
+        })
     }
 
     pub(super) fn is_empty(&self) -> bool {

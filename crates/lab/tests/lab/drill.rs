@@ -202,12 +202,17 @@ fn alerts_are_seen_from_the_fault_to_the_all_clear_and_the_lab_is_as_before() {
     assert_mended(&lab, &before);
 
     // Ctrl-C in the middle.
-    let mut child = start(&lab, &["SpansLost", "TracesMissing"]);
+    let mut child = start(&lab, &["HighErrorRate"]);
     eventually("the fault is active", || {
         let faults = lab.json(&["chaos", "list", "--json"]);
         !faults["active"].as_array().unwrap().is_empty()
     });
     assert_ne!(configuration(&lab), before, "another clock");
+    refused(
+        &lab.run(&["drill", "ReplicaDown"]),
+        2,
+        &["another drill is running"],
+    );
     send(&child, Signal::SIGINT);
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert_mended(&lab, &before);
