@@ -73,7 +73,7 @@ fn assert_mended(lab: &TestLab, before: &BTreeMap<PathBuf, String>) {
     assert_eq!(hold("HighErrorRate"), Some(300));
     let status = get(lab, "alertmanager", "/api/v2/status");
     let config = status["config"]["original"].as_str().unwrap();
-    assert!(config.contains("group_interval: 5m"), "{config}");
+    assert!(config.contains("group_wait: 15m"), "{config}");
 }
 
 /// `T` is stopped.
