@@ -159,9 +159,9 @@ async fn run(
         steps: steps.as_ref(),
     };
     let finish = async |exercise: &'static Exercise, aftermath| {
-        let seen = session(exercise).finish(aftermath).await?;
+        let seen = session(exercise).finish(aftermath).await;
         show_end(steps.as_ref(), exercise, &seen);
-        anyhow::Ok(seen)
+        seen
     };
     let lane = async |lane: Lane| {
         let mut outcomes = Vec::new();
@@ -182,31 +182,31 @@ async fn run(
             ] = drills[..]
                 && let Some(watchdog) = sought.pop()
             {
-                let seen = vec![session(exercise).run_watchdog(watchdog).await?];
+                let seen = vec![session(exercise).run_watchdog(watchdog).await];
                 show_end(steps.as_ref(), exercise, &seen);
                 outcomes.extend(seen);
                 continue;
             }
             let done = async {
-                let aftermath = session(exercise).run(sought).await?;
+                let aftermath = session(exercise).run(sought).await;
                 match exercise.has_aftermath {
-                    true => anyhow::Ok((Vec::new(), Some(aftermath))),
-                    false => Ok((finish(exercise, aftermath).await?, None)),
+                    true => (Vec::new(), Some(aftermath)),
+                    false => (finish(exercise, aftermath).await, None),
                 }
             };
             let mut done = std::pin::pin!(done);
             // Whatever goes on of those before is watched meanwhile.
             let (seen, aftermath) = loop {
                 tokio::select! {
-                    done = &mut done => break done?,
-                    Some(seen) = aftermaths.next(), if !aftermaths.is_empty() => outcomes.extend(seen?),
+                    done = &mut done => break done,
+                    Some(seen) = aftermaths.next(), if !aftermaths.is_empty() => outcomes.extend(seen),
                 }
             };
             outcomes.extend(seen);
             aftermaths.extend(aftermath.map(|it| finish(exercise, it)));
         }
         while let Some(seen) = aftermaths.next().await {
-            outcomes.extend(seen?);
+            outcomes.extend::<Vec<Outcome>>(seen);
         }
         anyhow::Ok(outcomes)
     };
@@ -261,9 +261,7 @@ async fn set_clock(
     const OBJECTIVES: &str = "slo-rules.yml";
     const ROUTES: &str = "alertmanager.yml";
     let stage = scene.stage(Owner::Drill);
-    let mut rules = String::new();
-    let committed = scene.config_text("prometheus", ALERTS)?;
-    let alerts = clock.rules(&committed)?;
+    let alerts = clock.rules(&scene.config_text("prometheus", ALERTS)?)?;
     let objectives = match clock.is_real() {
         true => scene.project_text(&format!("prometheus/{OBJECTIVES}"))?,
         false => scene.objectives(OBJECTIVES_CLOCK)?,
@@ -272,16 +270,17 @@ async fn set_clock(
     let of_objectives = Rules::parse(&objectives)?;
     let needs_objectives = chosen.iter().any(|drill| of_objectives.of(drill).is_some());
     parsed.alerts.extend(of_objectives.alerts);
+    let mut changed = false;
     for (file, text, needed) in [
         (ALERTS, &alerts, true),
         (OBJECTIVES, &objectives, needs_objectives),
     ] {
         if needed && scene.config_text("prometheus", file)? != *text {
             stage.replace_config("prometheus", file, text)?;
-            rules.push_str(file);
+            changed = true;
         }
     }
-    if !rules.is_empty() {
+    if changed {
         scene.reload("prometheus").await?;
     }
     let committed = scene.config_text("alertmanager", ROUTES)?;

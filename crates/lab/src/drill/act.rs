@@ -267,14 +267,18 @@ impl Scene {
         Ok(())
     }
 
+    fn group(&self, component: &str) -> anyhow::Result<Pid> {
+        let status = self.board.get(component);
+        let pid = status.and_then(|status| status.pid).ok_or_else(|| {
+            Usage(format!(
+                "{component} does not run in this lab; `lab status` tells why"
+            ))
+        })?;
+        Ok(Pid::from_raw(i32::try_from(pid)?))
+    }
+
     fn signal(&self, component: &str, signal: Signal) -> anyhow::Result<()> {
-        let pid = self
-            .board
-            .get(component)
-            .and_then(|status| status.pid)
-            .ok_or_else(|| Usage(format!("{component} does not run in this lab")))?;
-        let group = Pid::from_raw(i32::try_from(pid)?);
-        killpg(group, signal).with_context(|| format!("cannot signal {component}"))
+        killpg(self.group(component)?, signal).with_context(|| format!("cannot signal {component}"))
     }
 }
 
@@ -359,6 +363,7 @@ impl Stage<'_> {
             }
             Act::Pause(components) => {
                 for component in *components {
+                    self.scene.group(component)?;
                     self.note(Undo::Continue((*component).into()))?;
                     self.scene.signal(component, Signal::SIGSTOP)?;
                 }

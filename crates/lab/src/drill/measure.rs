@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use super::{
     rules::{Alert, Theory},
     table::{Drill, Exercise, How, Told},
 };
-use crate::{place::Usage, verify::Probe, view::Steps};
+use crate::{verify::Probe, view::Steps};
 
 /// How often is looked.
 const BEAT: Duration = Duration::from_millis(500);
@@ -269,6 +269,11 @@ pub(super) struct Session<'a> {
 /// An exercise that is over, and whose alerts may still fire.
 pub(super) struct Aftermath {
     sought: Vec<Sought>,
+    broken: anyhow::Result<Broken>,
+}
+
+/// From when until when something was broken.
+struct Broken {
     begin: Timestamp,
     end: Timestamp,
     last_message: u64,
@@ -281,9 +286,14 @@ impl Session<'_> {
         }
     }
 
-    /// Breaks, watches, mends.
-    pub(super) async fn run(&self, mut sought: Vec<Sought>) -> anyhow::Result<Aftermath> {
-        self.wait_for_quiet(&mut sought).await?;
+    /// Breaks, watches, mends. What cannot be done is the outcome of this exercise, and no reason to leave out the others.
+    pub(super) async fn run(&self, mut sought: Vec<Sought>) -> Aftermath {
+        let broken = self.break_and_mend(&mut sought).await;
+        Aftermath { sought, broken }
+    }
+
+    async fn break_and_mend(&self, sought: &mut [Sought]) -> anyhow::Result<Broken> {
+        self.wait_for_quiet(sought).await?;
         let last_message = self.sight.last_message().await?;
         let longest = sought.iter().map(|it| it.theory.notified).max();
         let up_within = longest.unwrap_or(0) + SLACK;
@@ -295,18 +305,15 @@ impl Session<'_> {
                 // Whoever is killed before the end leaves a fault that ends by itself.
                 stage.act(act, up_within + SLACK).await?;
             }
-            self.watch(&mut sought, begin, None, last_message, up_within)
+            self.watch(sought, begin, None, last_message, up_within)
                 .await
         };
-        let acted = acted
-            .await
-            .with_context(|| format!("exercise {}", self.exercise.name));
+        let acted: anyhow::Result<()> = acted.await;
         self.say("mending");
         let end = Timestamp::now();
         stage.clear().await?;
         acted?;
-        Ok(Aftermath {
-            sought,
+        Ok(Broken {
             begin,
             end,
             last_message,
@@ -314,22 +321,33 @@ impl Session<'_> {
     }
 
     /// Watches until everything is well again.
-    pub(super) async fn finish(&self, aftermath: Aftermath) -> anyhow::Result<Vec<Outcome>> {
-        let Aftermath {
-            mut sought,
-            begin,
-            end,
-            last_message,
-        } = aftermath;
+    pub(super) async fn finish(&self, aftermath: Aftermath) -> Vec<Outcome> {
+        let Aftermath { mut sought, broken } = aftermath;
         let longest = sought.iter().map(|it| it.theory.resolved).max();
         let within = longest.unwrap_or(0) + SLACK;
-        self.watch(&mut sought, begin, Some(end), last_message, within)
-            .await?;
+        let watched = match broken {
+            Ok(Broken {
+                begin,
+                end,
+                last_message,
+            }) => {
+                self.watch(&mut sought, begin, Some(end), last_message, within)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        let trouble = watched.err().map(|error| format!("{error:#}"));
         let has_inbox = self.sight.has_inbox();
         let outcomes = sought.into_iter();
-        Ok(outcomes
-            .map(|it| it.outcome(self.exercise, has_inbox))
-            .collect())
+        outcomes
+            .map(|it| {
+                let mut outcome = it.outcome(self.exercise, has_inbox);
+                if let Some(trouble) = &trouble {
+                    (outcome.ok, outcome.missing) = (false, vec![trouble.clone()]);
+                }
+                outcome
+            })
+            .collect()
     }
 
     /// Alerts that fire already would be taken for those of the exercise.
@@ -401,12 +419,32 @@ impl Session<'_> {
     }
 
     /// Watchdog's end is the alarm.
-    pub(super) async fn run_watchdog(&self, mut sought: Sought) -> anyhow::Result<Outcome> {
+    pub(super) async fn run_watchdog(&self, mut sought: Sought) -> Outcome {
+        let watched = self.watch_watchdog(&mut sought).await;
+        let mut missing = Vec::new();
+        if let Err(error) = watched {
+            missing.push(format!("{error:#}"));
+        } else if sought.measured.firing.is_none() {
+            missing.push("the dead man's switch did not tell of its end".to_owned());
+        } else if sought.measured.ended.is_none() {
+            missing.push("it did not come back".to_owned());
+        }
+        Outcome {
+            alert: sought.drill.alert,
+            severity: sought.alert.severity,
+            exercise: self.exercise.name,
+            what: self.exercise.what,
+            ok: missing.is_empty(),
+            missing,
+            note: Some("it always fires: its end is the alarm, its return the all-clear".into()),
+            theory: sought.theory,
+            measured: sought.measured,
+        }
+    }
+
+    async fn watch_watchdog(&self, sought: &mut Sought) -> anyhow::Result<()> {
         if !self.sight.has_inbox() {
-            return Err(Usage(
-                "the lab has no console, and so no dead man's switch; start it without `--without console`".into(),
-            )
-            .into());
+            bail!("this lab has no console, and so no dead man's switch");
         }
         let last = self.sight.last_message().await?;
         let mut stage = self.scene.stage(Owner::Exercise(self.exercise.name));
@@ -417,11 +455,11 @@ impl Session<'_> {
                 stage.act(act, within).await?;
             }
             self.say("broken, waiting for the dead man's switch");
-            let told = |message: &Value| {
+            let ended = |message: &Value| {
                 message["channel"] == "webhook"
                     && (message["status"] == "resolved" || message["alerts"][0] != "Watchdog")
             };
-            self.first_message(last, within, told).await
+            self.first_message(last, within, ended).await
         };
         let alarm = broken.await;
         let end = Timestamp::now();
@@ -436,33 +474,12 @@ impl Session<'_> {
                 && message["alerts"][0] == "Watchdog"
                 && time(&message["received_at"]).is_some_and(|at| at > end)
         };
-        if let Some((receiver, at)) = self
-            .first_message(last, sought.theory.resolved + SLACK, alive)
-            .await?
-        {
+        let within = sought.theory.resolved + SLACK;
+        if let Some((receiver, at)) = self.first_message(last, within, alive).await? {
             sought.measured.ended = Some(since(end, at));
             sought.measured.resolved.insert(receiver, since(end, at));
         }
-        let mut missing = Vec::new();
-        if sought.measured.firing.is_none() {
-            missing.push("the dead man's switch did not tell of its end".to_owned());
-        }
-        if sought.measured.ended.is_none() {
-            missing.push("it did not come back".to_owned());
-        }
-        Ok(Outcome {
-            alert: sought.drill.alert,
-            severity: sought.alert.severity,
-            exercise: self.exercise.name,
-            what: self.exercise.what,
-            ok: missing.is_empty(),
-            missing,
-            note: Some(
-                "it always fires: its end is the alarm, and its return the all-clear".into(),
-            ),
-            theory: sought.theory,
-            measured: sought.measured,
-        })
+        Ok(())
     }
 
     async fn first_message(

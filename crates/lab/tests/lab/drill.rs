@@ -201,6 +201,13 @@ fn alerts_are_seen_from_the_fault_to_the_all_clear_and_the_lab_is_as_before() {
     }
     assert_mended(&lab, &before);
 
+    // What is not there cannot be broken: that is told, and nothing waited for.
+    let output = lab.run(&["drill", "JaegerDown", "--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let missing = outcome(&json, "JaegerDown")["missing"][0].as_str().unwrap();
+    assert!(missing.contains("jaeger does not run"), "{missing}");
+
     // Ctrl-C in the middle.
     let mut child = start(&lab, &["HighErrorRate"]);
     eventually("the fault is active", || {
