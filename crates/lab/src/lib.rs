@@ -14,6 +14,7 @@ mod drill;
 mod inbox;
 mod install;
 mod k8s;
+mod logs;
 mod oncall;
 mod place;
 mod programs;
@@ -85,6 +86,8 @@ enum Command {
     #[command(subcommand)]
     Oncall(oncall::Args),
     Inbox(inbox::Args),
+    /// Search the services' log lines, or follow them
+    Logs(logs::Args),
     /// Run one of our own programs; the lab starts them so
     #[command(hide = true, subcommand)]
     Component(programs::Program),
@@ -114,6 +117,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Slo(args) => slo::slo(place, &args),
         Command::K8s(args) => k8s::k8s(place, &args),
         Command::Oncall(args) => oncall::oncall(place, &args),
+        Command::Logs(args) => logs::logs(place, &args),
         Command::Inbox(args) => inbox::inbox(place, &args),
         Command::Component(program) => return program.run(),
     };

@@ -9,6 +9,7 @@ mod canary;
 mod chaos;
 mod cluster;
 mod drill;
+mod linked;
 mod oncall;
 mod playbook;
 mod refusals;
