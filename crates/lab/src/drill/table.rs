@@ -293,11 +293,11 @@ static SLOW: Exercise = exercise(
 static CPU: Exercise = exercise(
     "cpu",
     Lane::Service,
-    "two threads of one replica compute nothing",
+    "four threads of one replica compute nothing",
     &[Act::Fault {
         replicas: &["flask-api-1"],
         fault: "cpu",
-        parameters: &[("threads", "2")],
+        parameters: &[("threads", "4")],
     }],
 );
 static FEW_DESCRIPTORS: Exercise = exercise(
