@@ -11,7 +11,7 @@ mod table;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use futures::{StreamExt as _, stream, stream::FuturesUnordered};
+use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,7 +19,7 @@ use self::{
     act::Scene,
     clock::Clock,
     journal::Owner,
-    measure::{Outcome, Session, Sight, Sought},
+    measure::{Aftermath, Outcome, Session, Sight, Sought},
     report::Report,
     rules::{Routes, Rules, Theory},
     table::{DRILLS, Drill, Exercise, How, Lane},
@@ -70,13 +70,12 @@ pub(crate) fn drill(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
         report::list(&chosen, args.json);
         return Ok(ExitCode::SUCCESS);
     }
-    if let [
-        Drill {
-            alert,
-            how: How::NotHere(why),
-            ..
-        },
-    ] = chosen[..]
+    if let Some(Drill {
+        alert,
+        how: How::NotHere(why),
+        ..
+    }) = chosen.first()
+        && chosen.iter().all(|drill| drill.exercise().is_none())
     {
         return Err(Usage(format!("{alert} cannot be provoked here: {why}")).into());
     }
@@ -135,67 +134,88 @@ async fn run(
     chosen: &[&'static Drill],
     shows: bool,
 ) -> anyhow::Result<Report> {
-    let sight = Sight::new(scene)?;
     let started_at = Timestamp::now();
+    let sight = Sight::new(scene)?;
     let (rules, routes) = set_clock(scene, clock, chosen).await?;
-    let mut exercises: Vec<(&'static Exercise, Vec<&'static Drill>)> = Vec::new();
+    let run = Run {
+        scene,
+        sight,
+        exercises: exercises(chosen, &rules, &routes)?,
+        steps: shows.then(Steps::new),
+    };
+    let mut outcomes: Vec<Outcome> = join_all(Lane::TOGETHER.map(|lane| run.lane(lane)))
+        .await
+        .concat();
+    outcomes.extend(run.lane(Lane::Alone).await);
+    if let Some(steps) = &run.steps {
+        steps.clear();
+    }
+    let row = |outcome: &Outcome| {
+        DRILLS.iter().position(|drill| {
+            drill.alert == outcome.alert && drill.severity.is_none_or(|it| it == outcome.severity)
+        })
+    };
+    outcomes.sort_by_key(row);
+    Ok(Report::new(clock, started_at, outcomes, chosen))
+}
+
+/// Exercises in the order of the table, each with the alerts that it is for.
+fn exercises(
+    chosen: &[&'static Drill],
+    rules: &Rules,
+    routes: &Routes,
+) -> anyhow::Result<Vec<(&'static Exercise, Vec<Sought>)>> {
+    let mut exercises: Vec<(&'static Exercise, Vec<Sought>)> = Vec::new();
     for &drill in chosen {
         let Some(exercise) = drill.exercise() else {
             continue;
         };
+        let sought = sought(drill, rules, routes)?;
         match exercises
             .iter_mut()
             .find(|(other, _)| std::ptr::eq(*other, exercise))
         {
-            Some((_, drills)) => drills.push(drill),
-            None => exercises.push((exercise, vec![drill])),
+            Some((_, others)) => others.push(sought),
+            None => exercises.push((exercise, vec![sought])),
         }
     }
-    let steps = shows.then(Steps::new);
-    let session = |exercise| Session {
-        scene,
-        sight: &sight,
-        exercise,
-        steps: steps.as_ref(),
-    };
-    let finish = async |exercise: &'static Exercise, aftermath| {
-        let seen = session(exercise).finish(aftermath).await;
-        show_end(steps.as_ref(), exercise, &seen);
-        seen
-    };
-    let lane = async |lane: Lane| {
+    Ok(exercises)
+}
+
+/// A drill that is going on.
+struct Run<'a> {
+    scene: &'a Scene,
+    sight: Sight,
+    exercises: Vec<(&'static Exercise, Vec<Sought>)>,
+    steps: Option<Steps>,
+}
+
+impl Run<'_> {
+    /// One exercise after the other. The aftermath of one is watched while the next is under way.
+    async fn lane(&self, lane: Lane) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         let mut aftermaths = FuturesUnordered::new();
-        for (exercise, drills) in exercises.iter().filter(|(it, _)| it.lane == lane) {
-            if let Some(steps) = &steps {
+        for (exercise, sought) in self.exercises.iter().filter(|(it, _)| it.lane == lane) {
+            if let Some(steps) = &self.steps {
                 steps.add(exercise.name);
             }
-            let mut sought = drills
-                .iter()
-                .map(|drill| sought(drill, &rules, &routes))
-                .collect::<anyhow::Result<Vec<_>>>()?;
-            if let [
-                Drill {
-                    how: How::Ended { .. },
-                    ..
-                },
-            ] = drills[..]
-                && let Some(watchdog) = sought.pop()
-            {
-                let seen = vec![session(exercise).run_watchdog(watchdog).await];
-                show_end(steps.as_ref(), exercise, &seen);
-                outcomes.extend(seen);
-                continue;
-            }
             let done = async {
-                let aftermath = session(exercise).run(sought).await;
+                let sought = sought.clone();
+                let session = self.session(exercise);
+                if sought
+                    .iter()
+                    .any(|it| matches!(it.drill.how, How::Ended { .. }))
+                {
+                    let seen = session.run_watchdog(sought).await;
+                    return (self.show(exercise, seen), None);
+                }
+                let aftermath = session.run(sought).await;
                 match exercise.has_aftermath {
                     true => (Vec::new(), Some(aftermath)),
-                    false => (finish(exercise, aftermath).await, None),
+                    false => (self.finish(exercise, aftermath).await, None),
                 }
             };
             let mut done = std::pin::pin!(done);
-            // Whatever goes on of those before is watched meanwhile.
             let (seen, aftermath) = loop {
                 tokio::select! {
                     done = &mut done => break done,
@@ -203,40 +223,33 @@ async fn run(
                 }
             };
             outcomes.extend(seen);
-            aftermaths.extend(aftermath.map(|it| finish(exercise, it)));
+            aftermaths.extend(aftermath.map(|it| self.finish(exercise, it)));
         }
         while let Some(seen) = aftermaths.next().await {
-            outcomes.extend::<Vec<Outcome>>(seen);
+            outcomes.extend(seen);
         }
-        anyhow::Ok(outcomes)
-    };
-    let together = stream::iter(Lane::TOGETHER.map(&lane))
-        .buffer_unordered(Lane::TOGETHER.len())
-        .collect::<Vec<_>>()
-        .await;
-    let mut outcomes: Vec<Outcome> = Vec::new();
-    for seen in together {
-        outcomes.extend(seen?);
+        outcomes
     }
-    outcomes.extend(lane(Lane::Alone).await?);
-    if let Some(steps) = &steps {
-        steps.clear();
-    }
-    let place = |outcome: &Outcome| {
-        DRILLS.iter().position(|drill| {
-            drill.alert == outcome.alert
-                && drill
-                    .severity
-                    .is_none_or(|severity| severity == outcome.severity)
-        })
-    };
-    outcomes.sort_by_key(place);
-    Ok(Report::new(clock, started_at, outcomes, chosen))
-}
 
-fn show_end(steps: Option<&Steps>, exercise: &Exercise, seen: &[Outcome]) {
-    if let Some(steps) = steps {
-        steps.finish(exercise.name, &report::summary(seen));
+    fn session(&self, exercise: &'static Exercise) -> Session<'_> {
+        Session {
+            scene: self.scene,
+            sight: &self.sight,
+            exercise,
+            steps: self.steps.as_ref(),
+        }
+    }
+
+    async fn finish(&self, exercise: &'static Exercise, aftermath: Aftermath) -> Vec<Outcome> {
+        let seen = self.session(exercise).finish(aftermath).await;
+        self.show(exercise, seen)
+    }
+
+    fn show(&self, exercise: &Exercise, seen: Vec<Outcome>) -> Vec<Outcome> {
+        if let Some(steps) = &self.steps {
+            steps.finish(exercise.name, &report::summary(&seen));
+        }
+        seen
     }
 }
 

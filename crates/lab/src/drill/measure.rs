@@ -28,7 +28,7 @@ const QUIET_WITHIN: u64 = 60;
 const WATCHDOG_FORGOTTEN: u64 = 60;
 
 /// What was seen of one alert: seconds from the fault, or from its end.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Measured {
     pub(super) pending: Option<f64>,
     pub(super) firing: Option<f64>,
@@ -43,7 +43,7 @@ pub(super) struct Measured {
 }
 
 /// One alert's drill.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Outcome {
     pub(super) alert: &'static str,
     pub(super) severity: String,
@@ -58,6 +58,7 @@ pub(super) struct Outcome {
 }
 
 /// An alert that is looked for during an exercise.
+#[derive(Clone)]
 pub(super) struct Sought {
     pub(super) drill: &'static Drill,
     pub(super) alert: Alert,
@@ -419,7 +420,15 @@ impl Session<'_> {
     }
 
     /// Watchdog's end is the alarm.
-    pub(super) async fn run_watchdog(&self, mut sought: Sought) -> Outcome {
+    pub(super) async fn run_watchdog(&self, sought: Vec<Sought>) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for it in sought {
+            outcomes.push(self.outcome_of_watchdog(it).await);
+        }
+        outcomes
+    }
+
+    async fn outcome_of_watchdog(&self, mut sought: Sought) -> Outcome {
         let watched = self.watch_watchdog(&mut sought).await;
         let mut missing = Vec::new();
         if let Err(error) = watched {
