@@ -8,6 +8,7 @@ mod alerting;
 mod canary;
 mod chaos;
 mod cluster;
+mod conformance;
 mod drill;
 mod linked;
 mod oncall;
