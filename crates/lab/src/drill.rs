@@ -19,7 +19,7 @@ use self::{
     act::Scene,
     clock::Clock,
     journal::Owner,
-    measure::{Aftermath, Outcome, Session, Sight, Sought},
+    measure::{Aftermath, Outcome, Rehearsal, Sight, Sought},
     report::Report,
     rules::{Routes, Rules, Theory},
     table::{DRILLS, Drill, Exercise, How, Lane},
@@ -201,15 +201,15 @@ impl Run<'_> {
             }
             let done = async {
                 let sought = sought.clone();
-                let session = self.session(exercise);
+                let rehearsal = self.rehearsal(exercise);
                 if sought
                     .iter()
                     .any(|it| matches!(it.drill.how, How::Ended { .. }))
                 {
-                    let seen = session.run_watchdog(sought).await;
+                    let seen = rehearsal.run_watchdog(sought).await;
                     return (self.show(exercise, seen), None);
                 }
-                let aftermath = session.run(sought).await;
+                let aftermath = rehearsal.run(sought).await;
                 match exercise.has_aftermath {
                     true => (Vec::new(), Some(aftermath)),
                     false => (self.finish(exercise, aftermath).await, None),
@@ -231,8 +231,8 @@ impl Run<'_> {
         outcomes
     }
 
-    fn session(&self, exercise: &'static Exercise) -> Session<'_> {
-        Session {
+    fn rehearsal(&self, exercise: &'static Exercise) -> Rehearsal<'_> {
+        Rehearsal {
             scene: self.scene,
             sight: &self.sight,
             exercise,
@@ -241,7 +241,7 @@ impl Run<'_> {
     }
 
     async fn finish(&self, exercise: &'static Exercise, aftermath: Aftermath) -> Vec<Outcome> {
-        let seen = self.session(exercise).finish(aftermath).await;
+        let seen = self.rehearsal(exercise).finish(aftermath).await;
         self.show(exercise, seen)
     }
 

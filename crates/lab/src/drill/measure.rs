@@ -258,8 +258,8 @@ fn since(begin: Timestamp, moment: Timestamp) -> f64 {
     (seconds * 10.0).round() / 10.0
 }
 
-/// One exercise.
-pub(super) struct Session<'a> {
+/// An exercise that is carried out.
+pub(super) struct Rehearsal<'a> {
     pub(super) scene: &'a Scene,
     pub(super) sight: &'a Sight,
     pub(super) exercise: &'static Exercise,
@@ -280,7 +280,7 @@ struct Broken {
     last_message: u64,
 }
 
-impl Session<'_> {
+impl Rehearsal<'_> {
     fn say(&self, text: &str) {
         if let Some(steps) = self.steps {
             steps.show(self.exercise.name, text, None);
