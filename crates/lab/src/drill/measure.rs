@@ -17,6 +17,7 @@ use super::{
     table::{Drill, Exercise, How, Told},
 };
 use crate::{verify::Probe, view::Steps};
+use ::inbox::ALARM;
 
 /// How often is looked.
 const BEAT: Duration = Duration::from_millis(500);
@@ -464,10 +465,7 @@ impl Rehearsal<'_> {
                 stage.act(act, within).await?;
             }
             self.say("broken, waiting for the dead man's switch");
-            let ended = |message: &Value| {
-                message["channel"] == "webhook"
-                    && (message["status"] == "resolved" || message["alerts"][0] != "Watchdog")
-            };
+            let ended = |message: &Value| is_of_switch(message, "firing");
             self.first_message(last, within, ended).await
         };
         let alarm = broken.await;
@@ -478,11 +476,7 @@ impl Rehearsal<'_> {
             sought.measured.notified.insert(receiver, since(begin, at));
         }
         self.say("mended, waiting for a sign of life");
-        let alive = |message: &Value| {
-            message["status"] == "firing"
-                && message["alerts"][0] == "Watchdog"
-                && time(&message["received_at"]).is_some_and(|at| at > end)
-        };
+        let alive = |message: &Value| is_of_switch(message, "resolved");
         let within = sought.theory.resolved + SLACK;
         if let Some((receiver, at)) = self.first_message(last, within, alive).await? {
             sought.measured.ended = Some(since(end, at));
@@ -510,6 +504,11 @@ impl Rehearsal<'_> {
             tokio::time::sleep(BEAT).await;
         }
     }
+}
+
+/// Whether the dead man's switch says that it hears nothing (firing), or something again (resolved).
+fn is_of_switch(message: &Value, status: &str) -> bool {
+    message["channel"] == "webhook" && message["alerts"][0] == ALARM && message["status"] == status
 }
 
 /// What theory says of Watchdog: Alertmanager forgets it, and hears of it again.
@@ -580,6 +579,10 @@ fn see_in_alertmanager(it: &mut Sought, alerts: &[Value], begin: Timestamp, now:
 }
 
 fn see_in_inbox(it: &mut Sought, messages: &[Value], begin: Timestamp, end: Option<Timestamp>) {
+    // A message names its alerts, and not their severity: it is about the one that silences this one.
+    if it.told() == Told::Inhibited(it.drill.alert) {
+        return;
+    }
     for message in messages {
         let Some(at) = time(&message["received_at"]).filter(|at| *at >= begin) else {
             continue;

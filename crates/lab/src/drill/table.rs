@@ -574,7 +574,10 @@ pub(super) const DRILLS: &[Drill] = &[
         .forgets(360)
         .lingers(INTERVAL)
         .inhibited("LatencyBudgetBurn"),
-    drill("ServiceMissing", &NO_TARGET),
+    // A file of targets is read again within five seconds.
+    drill("ServiceMissing", &NO_TARGET)
+        .shows_after(INTERVAL)
+        .lingers(INTERVAL),
     drill("FileDescriptorsRunningOut", &FEW_DESCRIPTORS).shows_after(INTERVAL),
     drill("ServiceRestarting", &RESTARTS).shows_after(32),
     drill("CertificateExpiresSoon", &CERTIFICATE_OLD),
