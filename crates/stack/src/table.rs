@@ -227,6 +227,8 @@ pub const COMPONENTS: &[Component] = &[
             port("metrics", 8888),
             port("spanmetrics", 8889),
             port("health", 13133),
+            port("sampling", 5778),
+            port("sampling-grpc", 5779),
         ],
         health: health("health", "/status"),
         scrape: &[
@@ -654,6 +656,12 @@ fn jaeger(launching: &Launching<'_>) -> Result<Launch, Error> {
                 .to_string(),
         )
         .env("JAEGER_HEALTH", launching.address("health"))
+        .env("JAEGER_SAMPLING_HTTP", launching.address("sampling"))
+        .env("JAEGER_SAMPLING_GRPC", launching.address("sampling-grpc"))
+        .env(
+            "JAEGER_SAMPLING_STRATEGIES",
+            launching.layout.config("jaeger/sampling-strategies.json"),
+        )
         .env(
             "JAEGER_PROMETHEUS_URL",
             launching.url_of("prometheus", "http"),

@@ -50,6 +50,9 @@ fn a_job_that_a_cluster_would_not_find_is_refused() {
         "k8s/prometheus.yml",
         "alertmanager/alertmanager.yml",
         "k8s/alerting/alertmanager.yml",
+        "jaeger/config.yaml",
+        "jaeger/sampling-strategies.json",
+        "jaeger/jaeger-all-in-one.yaml",
     ] {
         let to = copy.path().join(file);
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -95,6 +98,61 @@ fn a_job_that_a_cluster_would_not_find_is_refused() {
         "{}",
         text(&refused)
     );
+}
+
+/// Jaeger's manifest works alone: one `kubectl apply -f`, and what it mounts is what a laptop runs.
+#[test]
+fn jaegers_manifest_is_taken_by_a_strict_cluster() {
+    let Some(cluster) = Cluster::start() else {
+        skip("not installed; get them with `lab install etcd kube-apiserver kubectl`");
+        return;
+    };
+    let manifest = project().join("jaeger/jaeger-all-in-one.yaml");
+    let applied = cluster.kubectl(
+        &[
+            "apply",
+            "--validate=strict",
+            "-f",
+            manifest.to_str().unwrap(),
+        ],
+        None,
+    );
+    assert!(
+        applied.status.success() && applied.stderr.is_empty(),
+        "{}",
+        text(&applied)
+    );
+    let get = |what: &str| -> Value {
+        let output = cluster.kubectl(&["-n", "tracing", "get", what, "-o", "json"], None);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let data = get("configmap/jaeger")["data"].clone();
+    for file in ["config.yaml", "sampling-strategies.json"] {
+        let ours = std::fs::read_to_string(project().join("jaeger").join(file)).unwrap();
+        assert_eq!(data[file], ours, "{file}");
+    }
+    // Every address that config.yaml takes from the environment is one that other pods reach.
+    let container = get("deployment/jaeger")["spec"]["template"]["spec"]["containers"][0].clone();
+    let environment: BTreeSet<&str> = container["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["name"].as_str().unwrap())
+        .collect();
+    let config = data["config.yaml"].as_str().unwrap();
+    let variables = config
+        .split("${env:")
+        .skip(1)
+        .map(|rest| &rest[..rest.find('}').unwrap()]);
+    for (variable, _) in variables
+        .filter_map(|it| it.split_once(":-"))
+        .filter(|(_, default)| default.contains("127.0.0.1"))
+    {
+        assert!(
+            environment.contains(variable),
+            "{variable} keeps its loopback address in a cluster"
+        );
+    }
 }
 
 /// What `kubectl apply -k k8s/alerting` sends is what a real API server takes, in a namespace that admits restricted pods only.

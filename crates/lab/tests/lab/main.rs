@@ -10,6 +10,7 @@ mod chaos;
 mod cluster;
 mod conformance;
 mod drill;
+mod jaeger;
 mod linked;
 mod oncall;
 mod playbook;
