@@ -354,7 +354,7 @@ fn replicas(service: Option<&str>, replica: Option<usize>) -> Result<Vec<&'stati
 }
 
 /// The admin ports of a lab, and the secret that opens them.
-struct Admin {
+pub(crate) struct Admin {
     board: Board,
     token: String,
     token_file: std::path::PathBuf,
@@ -362,7 +362,7 @@ struct Admin {
 }
 
 impl Admin {
-    fn new(place: &Place, board: Board) -> anyhow::Result<Self> {
+    pub(crate) fn new(place: &Place, board: Board) -> anyhow::Result<Self> {
         let token_file = place.layout()?.chaos_token_file();
         let token = std::fs::read_to_string(&token_file).with_context(|| {
             format!(
@@ -390,7 +390,7 @@ impl Admin {
         })
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         component: &str,
         method: Method,
@@ -402,6 +402,18 @@ impl Admin {
             .get(component)
             .and_then(|status| status.ports.get("admin"))
             .ok_or_else(|| Usage(format!("{component} is not part of the lab that runs here")))?;
+        self.ask_at(component, *port, method, path, body).await
+    }
+
+    /// The same of a component that the board does not know.
+    pub(crate) async fn ask_at(
+        &self,
+        component: &str,
+        port: u16,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Value> {
         let mut request = self
             .http
             .request(method, format!("http://{HOST}:{port}{path}"))

@@ -10,6 +10,7 @@ mod chaos;
 mod committed;
 mod doctor;
 mod down;
+mod drill;
 mod inbox;
 mod install;
 mod k8s;
@@ -44,6 +45,7 @@ use crate::place::Place;
   lab verify                   prove that metrics, logs and traces arrive
   lab up --data-dir /tmp/b --port-offset 1000      a second stack beside the first
   lab chaos start errors       a tenth of the requests fails, for a minute
+  lab drill HighErrorRate      provoke an alert, see who is told and when
   lab down                     end the lab that runs on .lab
 
 Exit codes: 0 good, 1 the thing checked is not so, 2 wrong usage or configuration, 3 a component is missing"
@@ -72,6 +74,8 @@ enum Command {
     /// Break the services on purpose, for a while: list, start and stop faults
     #[command(subcommand)]
     Chaos(chaos::Args),
+    /// Provoke alerts for real, and measure how long it takes until somebody is told
+    Drill(drill::Args),
     /// Make Prometheus rules of service level objectives
     #[command(subcommand)]
     Slo(slo::Args),
@@ -109,6 +113,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Install(args) => install::install(place, &args),
         Command::Verify(args) => verify::verify(place, &args),
         Command::Chaos(args) => chaos::chaos(place, &args),
+        Command::Drill(args) => drill::drill(place, &args),
         Command::Slo(args) => slo::slo(place, &args),
         Command::K8s(args) => k8s::k8s(place, &args),
         Command::Oncall(args) => oncall::oncall(place, &args),

@@ -22,7 +22,7 @@ const RENEW_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// # Errors
 /// When they cannot be written.
 pub(crate) fn ensure(dir: &Path) -> Result<[PathBuf; 2], Error> {
-    let files = ["server.crt", "server.key"].map(|name| dir.join(name));
+    let files = files(dir);
     let fresh = |path: &PathBuf| {
         let written = std::fs::metadata(path).and_then(|file| file.modified());
         written.is_ok_and(|written| {
@@ -32,13 +32,19 @@ pub(crate) fn ensure(dir: &Path) -> Result<[PathBuf; 2], Error> {
         })
     };
     if !files.iter().all(fresh) {
-        make_dir(dir)?;
-        make(&files)?;
+        make(dir, VALID_DAYS)?;
     }
     Ok(files)
 }
 
-fn make([certificate, key]: &[PathBuf; 2]) -> Result<(), Error> {
+/// Makes a certificate that is valid for some days, and its key, and returns the two files.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn make(dir: &Path, valid_days: i32) -> Result<[PathBuf; 2], Error> {
+    make_dir(dir)?;
+    let files = files(dir);
+    let [certificate, key] = &files;
     let fault = |reason: rcgen::Error| Error::Io {
         doing: "make",
         path: certificate.clone(),
@@ -59,11 +65,16 @@ fn make([certificate, key]: &[PathBuf; 2]) -> Result<(), Error> {
         .distinguished_name
         .push(DnType::CommonName, "Three Pillars lab");
     // Yesterday, for clocks and time zones that are behind.
-    (params.not_before, params.not_after) = (day(-1), day(VALID_DAYS));
+    (params.not_before, params.not_after) = (day(-1), day(valid_days));
     let pair = KeyPair::generate().map_err(fault)?;
     let signed = params.self_signed(&pair).map_err(fault)?;
     write(key, &pair.serialize_pem())?;
-    write(certificate, &signed.pem())
+    write(certificate, &signed.pem())?;
+    Ok(files)
+}
+
+fn files(dir: &Path) -> [PathBuf; 2] {
+    ["server.crt", "server.key"].map(|name| dir.join(name))
 }
 
 /// Readable by its owner only, from its first byte on.

@@ -20,6 +20,7 @@ pub mod table;
 mod tool;
 
 pub use board::{Board, Lab, State, Status};
+pub use certificate::make as make_certificate;
 pub use component::{
     Component, Health, Launch, Launching, Port, Prepare, Probe, Probed, Scrape, Setup, Source,
 };
@@ -28,4 +29,5 @@ pub use install::{Installed, Installer, Progress};
 pub use layout::Layout;
 pub use notification::Inbox;
 pub use ports::{BusyPort, HOST, Holder, Ports};
+pub use process::{Group, Guise, Identity};
 pub use supervisor::Supervisor;

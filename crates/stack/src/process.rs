@@ -23,7 +23,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 /// Whom a child runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Identity {
+pub enum Identity {
     /// As the lab itself.
     Same,
     /// As nobody in particular, for programs that refuse root; the lab's own user when that is not
@@ -33,16 +33,16 @@ pub(crate) enum Identity {
 
 /// How a child sees the world.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Guise {
+pub struct Guise {
     /// Whom it runs as.
-    pub(crate) identity: Identity,
+    pub identity: Identity,
     /// A directory that it finds merged into `/usr/share`, where the system allows that.
-    pub(crate) usr_share: Option<PathBuf>,
+    pub usr_share: Option<PathBuf>,
 }
 
 impl Guise {
     /// Nothing is different.
-    pub(crate) const PLAIN: Self = Self {
+    pub const PLAIN: Self = Self {
         identity: Identity::Same,
         usr_share: None,
     };
@@ -50,7 +50,7 @@ impl Guise {
 
 /// A child with all of its descendants that stayed in its process group. Dropping it kills them.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub struct Group {
     child: Child,
     id: Pid,
     ended: bool,
@@ -60,7 +60,7 @@ impl Group {
     /// Starts the leader of a new group.
     ///
     /// The kernel kills the leader when the thread that calls this ends: call it from the main thread.
-    pub(crate) fn spawn(command: &mut Command, guise: &Guise) -> io::Result<Self> {
+    pub fn spawn(command: &mut Command, guise: &Guise) -> io::Result<Self> {
         command.process_group(0).kill_on_drop(true);
         confine(command, guise);
         let child = command.spawn()?;
@@ -77,7 +77,7 @@ impl Group {
     }
 
     /// The leader's process id, which is the group's id too.
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.id.as_raw().unsigned_abs()
     }
 
@@ -86,14 +86,14 @@ impl Group {
     }
 
     /// Waits for the leader.
-    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await?;
         self.end();
         Ok(status)
     }
 
     /// Asks the leader to end, and kills the group when it has not within `grace`.
-    pub(crate) async fn stop(&mut self, grace: Duration) {
+    pub async fn stop(&mut self, grace: Duration) {
         if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
             let _ = nix::sys::signal::kill(Pid::from_raw(id), Signal::SIGTERM);
         }

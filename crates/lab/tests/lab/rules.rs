@@ -31,7 +31,7 @@ const SEED: &str = r#"      - alert: HighErrorRate
 "#;
 
 /// Selectors of rules that match nothing in a lab, by how they begin, and why.
-const NOT_IN_A_LAB: &[(&str, &str)] = &[
+pub const NOT_IN_A_LAB: &[(&str, &str)] = &[
     ("kube_", "kube-state-metrics: Kubernetes only"),
     ("kubelet_", "the kubelet: Kubernetes only"),
     (

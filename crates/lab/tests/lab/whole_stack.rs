@@ -11,8 +11,8 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::rules::assert_rules_are_about_something;
 use crate::running::{TestLab, eventually, everything_is_installed, text};
+use crate::{playbook::assert_playbook_holds, rules::assert_rules_are_about_something};
 
 /// What the whole stack may take, in bytes.
 const MEMORY_LIMIT: u64 = 1_600 * 1024 * 1024;
@@ -79,6 +79,7 @@ fn is_proven_survives_a_restart_and_leaves_nothing() {
     let report = assert_pillars_hold(&lab);
     assert_cost_is_told(&lab);
     assert_rules_are_about_something(&lab);
+    assert_playbook_holds(&lab);
 
     // What verify says of the logs is what Elasticsearch says, after a restart too.
     let trace_id = row(&report, 3)["evidence"][0]
