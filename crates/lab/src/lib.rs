@@ -50,7 +50,7 @@ use crate::place::Place;
 
 Exit codes: 0 good, 1 the thing checked is not so, 2 wrong usage or configuration, 3 a component is missing"
 )]
-pub struct Cli {
+struct Cli {
     #[command(flatten)]
     place: Place,
     #[command(subcommand)]
@@ -94,7 +94,12 @@ enum Command {
 }
 
 /// Does what the command line asks and returns the exit code.
-pub fn run(cli: Cli) -> ExitCode {
+#[must_use]
+pub fn start() -> ExitCode {
+    programs::service(std::env::args_os()).unwrap_or_else(|| run(Cli::parse()))
+}
+
+fn run(cli: Cli) -> ExitCode {
     let place = &cli.place;
     if !matches!(
         cli.command,

@@ -1,6 +1,6 @@
 //! Our own programs, carried by this binary so that one `cargo run` builds and starts them all.
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 /// One of our programs with its own command line.
 #[derive(Debug, clap::Subcommand)]
@@ -28,5 +28,23 @@ impl Program {
             Self::Console(args) => ::inbox::run(*args),
             Self::Loadgen(args) => loadgen::run(*args),
         }
+    }
+}
+
+/// Runs one of our services the way it runs as a program of its own, which tells every mistake of its settings at once;
+/// `None` when the command line asks for something else.
+pub(crate) fn service(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+    let mut arguments = arguments.into_iter().skip(1);
+    if arguments.next()? != "component" {
+        return None;
+    }
+    let name = arguments.next()?;
+    let arguments = std::iter::once(name.clone()).chain(arguments);
+    match name.to_str()? {
+        "flask-api" | "flask-api-1" | "flask-api-2" => {
+            Some(service::settings::start_with(arguments, flask_api::run))
+        }
+        "payments" => Some(service::settings::start_with(arguments, payments::run)),
+        _ => None,
     }
 }

@@ -45,11 +45,11 @@ pub struct ServerArgs<P: Program> {
     pub tls_listen: Option<SocketAddr>,
 
     /// Its certificate chain (PEM); read again when the file changes
-    #[arg(long, value_name = "FILE", env = P::TLS_CERTIFICATE_ENV)]
+    #[arg(long, value_name = "FILE", env = P::TLS_CERTIFICATE_ENV, value_parser = parse_file)]
     pub tls_certificate: Option<PathBuf>,
 
     /// The private key that belongs to it (PEM)
-    #[arg(long, value_name = "FILE", env = P::TLS_KEY_ENV)]
+    #[arg(long, value_name = "FILE", env = P::TLS_KEY_ENV, value_parser = parse_file)]
     pub tls_key: Option<PathBuf>,
 
     /// Address of /metrics, /healthz, /readyz, /log-level and /chaos; keep it away from clients
@@ -101,7 +101,7 @@ pub struct ServerArgs<P: Program> {
 
     /// Lets faults be started with the token in this file, at /chaos of the admin port and by the
     /// header X-Fault on a request; without it there are none
-    #[arg(long, value_name = "FILE", env = "CHAOS_TOKEN_FILE")]
+    #[arg(long, value_name = "FILE", env = "CHAOS_TOKEN_FILE", value_parser = parse_token_file)]
     pub chaos_token_file: Option<PathBuf>,
 
     #[arg(skip)]
@@ -263,6 +263,17 @@ fn parse_origin(text: &str) -> Result<String, String> {
                 .to_owned(),
         ),
     }
+}
+
+/// A file that cannot be read is told together with every other mistake.
+fn parse_file(text: &str) -> Result<PathBuf, String> {
+    std::fs::File::open(text)
+        .map(|_| text.into())
+        .map_err(|error| format!("cannot be read: {error}"))
+}
+
+fn parse_token_file(text: &str) -> Result<PathBuf, String> {
+    Token::check(text.as_ref()).map(|_| text.into())
 }
 
 fn parse_workers(text: &str) -> Result<usize, String> {

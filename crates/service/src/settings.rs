@@ -14,7 +14,15 @@ use crate::program::complain;
 /// Reads the settings of a program and runs it; when they are wrong it says all of what is wrong,
 /// and ends with 2.
 pub fn start<A: CommandFactory + FromArgMatches>(run: impl FnOnce(A) -> ExitCode) -> ExitCode {
-    match read(std::env::args_os()) {
+    start_with(std::env::args_os(), run)
+}
+
+/// As [`start`], for a program that is part of another one.
+pub fn start_with<A: CommandFactory + FromArgMatches>(
+    arguments: impl IntoIterator<Item = OsString>,
+    run: impl FnOnce(A) -> ExitCode,
+) -> ExitCode {
+    match read(arguments) {
         Ok(args) => run(args),
         // Help and version, which are no mistakes, and what clap words better than we could.
         Err(Refusal::Clap(error)) => {

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use tempfile::NamedTempFile;
 
 use crate::harness::{Shop, eventually, one};
@@ -20,11 +21,15 @@ struct Breakable {
 
 impl Breakable {
     async fn open() -> Self {
+        Self::with(async |flags| Shop::open_with(flags).await).await
+    }
+
+    async fn with(open: impl AsyncFnOnce(&[&str]) -> Shop) -> Self {
         let mut token = NamedTempFile::new().unwrap();
         writeln!(token, "{TOKEN}").unwrap();
         let flag = format!("--chaos-token-file={}", token.path().display());
         Self {
-            shop: Shop::open_with(&[&flag, "--payments-timeout=300ms"]).await,
+            shop: open(&[&flag, "--payments-timeout=300ms"]).await,
             _token: token,
         }
     }
@@ -133,6 +138,32 @@ async fn with_the_database_locked_orders_wait_and_reads_do_not() {
             .is_err()
     })
     .await;
+    orders_wait_and_reads_do_not(&breakable).await;
+}
+
+#[actix_web::test]
+async fn with_postgresql_locked_orders_wait_and_reads_do_not() {
+    let Some(database) = test_postgres::Database::create().await else {
+        return;
+    };
+    let url = database.url();
+    let breakable = Breakable::with(async |flags| Shop::open_on(&url, flags).await).await;
+    breakable.start("database-lock", json!({})).await;
+    eventually("it is locked", async || {
+        let mut other = PgConnection::connect(&url).await.unwrap();
+        let mut transaction = other.begin().await.unwrap();
+        sqlx::query("LOCK TABLE products IN ROW EXCLUSIVE MODE NOWAIT")
+            .execute(&mut *transaction)
+            .await
+            .is_err()
+    })
+    .await;
+    orders_wait_and_reads_do_not(&breakable).await;
+}
+
+/// While the lock is held, and until it is given back.
+async fn orders_wait_and_reads_do_not(breakable: &Breakable) {
+    let shop = &breakable.shop;
     let order = actix_web::rt::spawn(breakable.order().send());
     eventually("it waits", async || {
         let page = shop.admin("/metrics").await;

@@ -1,6 +1,11 @@
 //! The secret that allows to break things.
 
-use std::{fmt, io, path::Path};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
 
 use subtle::ConstantTimeEq as _;
 
@@ -21,26 +26,33 @@ impl Token {
     /// # Errors
     /// [`Error::Usage`] with the cause and the cure; the content is not repeated.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        let usage = |reason: String| {
+        Self::check(file).map_err(|reason| {
             Error::Usage(format!(
                 "the token file {} of --chaos-token-file (CHAOS_TOKEN_FILE) {reason}",
                 file.display()
             ))
-        };
-        let unreadable = |error: io::Error| usage(format!("cannot be read: {error}"));
-        let size = std::fs::metadata(file).map_err(unreadable)?.len();
-        if size > LONGEST as u64 {
-            return Err(usage(format!(
-                "has {size} bytes, which is too much for a token"
-            )));
+        })
+    }
+
+    /// As [`Token::read`], with the reason alone.
+    pub(crate) fn check(file: &Path) -> Result<Self, String> {
+        let unreadable = |error: io::Error| format!("cannot be read: {error}");
+        let mut text = Vec::new();
+        // No more than that, whatever the file is: /dev/zero has no end.
+        File::open(file)
+            .and_then(|file| file.take(LONGEST as u64 + 1).read_to_end(&mut text))
+            .map_err(unreadable)?;
+        if text.len() > LONGEST {
+            return Err(format!(
+                "has more than {LONGEST} bytes, which is too much for a token"
+            ));
         }
-        let text = std::fs::read(file).map_err(unreadable)?;
         let token = text.trim_ascii();
         if token.len() < SHORTEST || !token.iter().all(u8::is_ascii_graphic) {
-            return Err(usage(format!(
+            return Err(format!(
                 "has to hold one line of {SHORTEST} to {LONGEST} visible ASCII characters without spaces; \
                  make one with: (umask 077; head -c 32 /dev/urandom | base64 > FILE)"
-            )));
+            ));
         }
         Ok(Self(token.into()))
     }
