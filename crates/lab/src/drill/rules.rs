@@ -208,7 +208,7 @@ route:
       group_interval: 5m
 "#;
         let high = theory(rules, routes, "HighErrorRate");
-        assert_eq!((high.pending, high.firing, high.notified), (10, 310, 316));
+        assert_eq!((high.pending, high.firing, high.notified), (25, 325, 331));
         assert_eq!((high.ended, high.resolved), (310, 340));
         // The whole window has to be empty, and one request ends it.
         let quiet = theory(rules, routes, "NoTraffic");

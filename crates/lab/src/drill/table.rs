@@ -545,7 +545,8 @@ const CLUSTER: &str = "it needs a cluster: kube-state-metrics or the kubelet";
 /// All of them, in the order in which they are drilled.
 pub(super) const DRILLS: &[Drill] = &[
     // The shop and its customers. Objectives remember for minutes: nothing fails or is slow in what follows, for as long.
-    drill("HighErrorRate", &ERRORS),
+    // Fifteen errors in five minutes, of a route that has one or two requests a second.
+    drill("HighErrorRate", &ERRORS).rises(5),
     drill("HandlerExceptions", &ERRORS),
     drill("AvailabilityBudgetBurn", &ERRORS)
         .severity("critical")
