@@ -3,7 +3,8 @@
 use actix_web::http::header;
 use actix_web::middleware::DefaultHeaders;
 use actix_web::{HttpResponse, web};
-use utoipa::{OpenApi, ToSchema};
+use utoipa::openapi::{Content, Ref, ResponseBuilder};
+use utoipa::{Modify, OpenApi, ToSchema};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{
@@ -37,8 +38,43 @@ const POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self'
     ),
     paths(list_products, product, list_orders, order, place_order, cancel_order),
     components(schemas(FieldErrorDetails)),
+    modifiers(&Refusals),
 )]
 pub struct Document;
+
+/// What any request may be answered before the shop sees it (docs/hardening.md).
+struct Refusals;
+
+impl Refusals {
+    const ALL: [(&str, &str); 4] = [
+        ("408", "The body did not arrive in time"),
+        ("414", "The target is too long"),
+        (
+            "429",
+            "Too many requests of this client; try again after `Retry-After` seconds",
+        ),
+        ("431", "The headers are too large"),
+    ];
+}
+
+impl Modify for Refusals {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let problem = Ref::from_schema_name("Problem");
+        for path in document.paths.paths.values_mut() {
+            for operation in [&mut path.get, &mut path.post].into_iter().flatten() {
+                for (status, description) in Self::ALL {
+                    let response = ResponseBuilder::new()
+                        .description(description)
+                        .content(PROBLEM, Content::new(Some(problem.clone())));
+                    let responses = &mut operation.responses.responses;
+                    responses
+                        .entry(status.into())
+                        .or_insert_with(|| response.build().into());
+                }
+            }
+        }
+    }
+}
 
 /// An error (RFC 9457). Some sorts of error have further members.
 #[derive(ToSchema)]

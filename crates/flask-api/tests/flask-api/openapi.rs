@@ -17,7 +17,14 @@ async fn the_document_and_the_table_of_routes_agree() {
     for (path, operations) in document.body["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             let statuses = operation["responses"].as_object().unwrap().keys();
-            let statuses: BTreeSet<u16> = statuses.map(|code| code.parse().unwrap()).collect();
+            let mut statuses: BTreeSet<u16> = statuses.map(|code| code.parse().unwrap()).collect();
+            // Of requests that are refused before a route is looked for.
+            for refusal in [408, 414, 429, 431] {
+                assert!(
+                    statuses.remove(&refusal),
+                    "{method} {path} without {refusal}"
+                );
+            }
             described.insert((method.to_uppercase(), path.clone()), statuses);
         }
     }
