@@ -267,13 +267,20 @@ fn parse_origin(text: &str) -> Result<String, String> {
 
 /// A file that cannot be read is told together with every other mistake.
 fn parse_file(text: &str) -> Result<PathBuf, String> {
-    std::fs::File::open(text)
-        .map(|_| text.into())
-        .map_err(|error| format!("cannot be read: {error}"))
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    // A pipe can be read once, and that is for whoever needs what is in it.
+    if std::fs::metadata(text).map_err(unreadable)?.is_file() {
+        std::fs::File::open(text).map_err(unreadable)?;
+    }
+    Ok(text.into())
 }
 
 fn parse_token_file(text: &str) -> Result<PathBuf, String> {
-    Token::check(text.as_ref()).map(|_| text.into())
+    let file = parse_file(text)?;
+    if file.is_file() {
+        Token::check(&file)?;
+    }
+    Ok(file)
 }
 
 fn parse_workers(text: &str) -> Result<usize, String> {
