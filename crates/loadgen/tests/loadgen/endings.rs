@@ -54,8 +54,10 @@ fn a_server_that_is_killed_in_the_middle_loses_no_account() {
     );
     let failed: u64 = summary.errors.values().map(|errors| errors.count).sum();
     assert_eq!(failed, summary.failed);
+    // Refused once it is gone; reset what its system had let in before.
+    let example = &summary.errors["connect"].example;
     assert!(
-        summary.errors["connect"].example.contains("refused"),
+        example.contains("refused") || example.contains("reset"),
         "{summary:?}"
     );
     // Every failed request has a trace to look it up by.
