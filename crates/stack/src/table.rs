@@ -738,7 +738,6 @@ fn otelcol(launching: &Launching<'_>) -> Result<Launch, Error> {
         ))
 }
 
-/// Every `*.yml` of a directory, so that a new rule file cannot be forgotten.
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     std::fs::copy(from, to)
         .map(drop)
