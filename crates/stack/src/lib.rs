@@ -26,7 +26,7 @@ pub use component::{
 };
 pub use error::Error;
 pub use install::{Installed, Installer, Progress};
-pub use layout::Layout;
+pub use layout::{Layout, write_atomically};
 pub use notification::Inbox;
 pub use ports::{BusyPort, HOST, Holder, Ports};
 pub use process::{Group, Guise, Identity};
