@@ -25,7 +25,7 @@ use self::debian::Apt;
 
 use crate::{
     Component, Error, Layout, Source,
-    layout::{make_dir, remove_dir, write_atomically},
+    layout::{files_in, make_dir, remove_dir, write_atomically},
 };
 
 /// A component that is ready to be started.
@@ -248,9 +248,13 @@ impl Installer {
         else {
             return Ok(self.debian_dir(component));
         };
+        let module = self.layout.config(module);
+        let mut sources = vec![module.join("go.mod"), module.join("go.sum")];
+        let mut programs = files_in(&module, "go")?;
+        programs.sort();
+        sources.append(&mut programs);
         let mut hash = Sha256::new();
-        for file in ["go.mod", "go.sum", "main.go"] {
-            let path = self.layout.config(module).join(file);
+        for path in sources {
             match std::fs::read(&path) {
                 Ok(content) => hash.update(content),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -167,6 +167,37 @@ fn every_line_is_a_document_or_a_dead_letter_that_says_why() {
     });
     assert_eq!(search("flask-logs-*", all.clone()).len(), lines.len());
 
+    // A line that is read twice: the same file, place and text, as after a kill of the shipper. Only what stands before tells the files apart.
+    let again = r#"{"@timestamp":"2026-01-01T00:00:00Z","message":"again"}"#;
+    for (file, before) in [("again.log", r#"{"n":1}"#), ("again.log.1", r#"{"n":2}"#)] {
+        let file = lab.data.path().join("logs/app").join(file);
+        std::fs::write(file, format!("{before}\n{again}\n")).unwrap();
+    }
+    let refused = || {
+        let url = format!(
+            "http://127.0.0.1:{}/metrics",
+            lab.port("otelcol", "metrics")
+        );
+        let page = runtime.block_on(async { reqwest::get(url).await.unwrap().text().await });
+        let page = page.unwrap();
+        let refused = page
+            .lines()
+            .filter(|line| line.starts_with("otelcol_elasticsearch_docs_refused_total{"));
+        refused.map(str::to_owned).collect::<Vec<_>>()
+    };
+    eventually("the second reading is refused", || !refused().is_empty());
+    // Told apart from a line that will not be found (LogLinesRejected), of which there is none.
+    let refused = refused();
+    assert_eq!(refused.len(), 1, "{refused:#?}");
+    assert!(
+        refused[0].contains(r#"error_type="version_conflict_engine_exception""#)
+            && refused[0].ends_with(" 1"),
+        "{refused:#?}"
+    );
+    eventually("each line is there once", || {
+        search("flask-logs-*", all.clone()).len() == lines.len() + 3
+    });
+
     // As written, and how often.
     let mut reasons = BTreeMap::<(String, String), i32>::new();
     for letter in search("flask-logs-dead-letter-*", all) {
