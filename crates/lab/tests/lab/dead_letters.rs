@@ -222,12 +222,12 @@ fn every_line_is_a_document_or_a_dead_letter_that_says_why() {
     // Every field of the template can be found by.
     for name in names {
         let query = json!({ "bool": { "filter": [{ "exists": { "field": name } }, { "term": { "log.offset": 7 } }] } });
-        let hits = search("flask-logs-2*", query);
+        let hits = search("flask-logs-0*", query);
         assert_eq!(hits.len(), 1, "{name}: {hits:#?}");
         assert_eq!(hits[0].get("_ignored"), None);
     }
     let ignored = search(
-        "flask-logs-2*",
+        "flask-logs-0*",
         json!({ "exists": { "field": "_ignored" } }),
     );
     assert!(

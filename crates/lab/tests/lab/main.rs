@@ -16,6 +16,7 @@ mod linked;
 mod oncall;
 mod playbook;
 mod refusals;
+mod retention;
 mod rules;
 mod running;
 mod slo;
