@@ -25,7 +25,7 @@ use self::debian::Apt;
 
 use crate::{
     Component, Error, Layout, Source,
-    layout::{make_dir, remove_dir, write_atomically},
+    layout::{files_in, make_dir, remove_dir, write_atomically},
 };
 
 /// A component that is ready to be started.
@@ -113,7 +113,7 @@ impl Installer {
             Source::Debian { .. } => Ok(recorded(&self.debian_dir(component), None)),
             Source::Go { .. } => Ok(recorded(&self.go_dir(component)?, None)),
             Source::Elasticsearch => {
-                let (release, jdk) = elasticsearch::choose(&jdk::find_all())?;
+                let (release, jdk) = elasticsearch::choice()?;
                 Ok(recorded(
                     &self.elasticsearch_dir(component, release),
                     Some(jdk.home),
@@ -173,7 +173,7 @@ impl Installer {
                 finish(&partial, &dir, version, Path::new(component.name))?;
             }
             Source::Elasticsearch => {
-                let (release, jdk) = elasticsearch::choose(&jdk::find_all())?;
+                let (release, jdk) = elasticsearch::choice()?;
                 let dir = self.elasticsearch_dir(component, release);
                 let partial = partial(&dir)?;
                 elasticsearch::fetch(release, self.layout.cache(), &partial, &jdk, progress)
@@ -210,7 +210,7 @@ impl Installer {
                 Ok(format!("compiled from {module}, by go, in some minutes"))
             }
             Source::Elasticsearch => {
-                let (release, jdk) = elasticsearch::choose(&jdk::find_all())?;
+                let (release, jdk) = elasticsearch::choice()?;
                 maven::obtainable()?;
                 Ok(format!(
                     "{}, by mvn, for the JDK {} in {}",
@@ -248,9 +248,13 @@ impl Installer {
         else {
             return Ok(self.debian_dir(component));
         };
+        let module = self.layout.config(module);
+        let mut sources = vec![module.join("go.mod"), module.join("go.sum")];
+        let mut programs = files_in(&module, "go")?;
+        programs.sort();
+        sources.append(&mut programs);
         let mut hash = Sha256::new();
-        for file in ["go.mod", "go.sum", "main.go"] {
-            let path = self.layout.config(module).join(file);
+        for path in sources {
             match std::fs::read(&path) {
                 Ok(content) => hash.update(content),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -391,7 +395,7 @@ fn finish(partial: &Path, dir: &Path, version: &str, program: &Path) -> Result<(
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

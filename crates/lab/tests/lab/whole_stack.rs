@@ -12,7 +12,10 @@ use nix::{
 use serde_json::Value;
 
 use crate::running::{TestLab, eventually, everything_is_installed, text};
-use crate::{playbook::assert_playbook_holds, rules::assert_rules_are_about_something};
+use crate::{
+    dead_letters::assert_every_field_is_mapped, playbook::assert_playbook_holds,
+    rules::assert_rules_are_about_something,
+};
 
 /// What the whole stack may take, in bytes.
 const MEMORY_LIMIT: u64 = 1_600 * 1024 * 1024;
@@ -105,6 +108,7 @@ fn is_proven_survives_a_restart_and_leaves_nothing() {
 
     let report = assert_pillars_hold(&lab);
     assert_cost_is_told(&lab);
+    assert_every_field_is_mapped(&lab);
     assert_rules_are_about_something(&lab);
     assert_playbook_holds(&lab);
 
