@@ -1,0 +1,25 @@
+//! Pictures of what was measured, as SVG and HTML that follow the page's theme: courses over time, histograms, single values,
+//! tables, log lines and traces.
+//!
+//! All of it is computed from its input alone, needs no script and no style attributes, fits any width, has a name and a text
+//! alternative, and escapes whatever it is given. [`style`] is what a page needs besides.
+
+mod axes;
+mod colour;
+mod time_series;
+mod unit;
+mod values;
+
+use std::sync::LazyLock;
+
+pub use colour::Colour;
+pub use time_series::{Annotation, Exemplar, Legend, MOST_SERIES, Series, Stacking, TimeSeries};
+pub use unit::Unit;
+pub use values::{Calc, Format, Mapping, Thresholds, Values};
+
+/// The style sheet of all pictures.
+#[must_use]
+pub fn style() -> &'static str {
+    static STYLE: LazyLock<String> = LazyLock::new(|| Colour::rules() + include_str!("plots.css"));
+    &STYLE
+}
