@@ -136,6 +136,22 @@ impl Colour {
         }
     }
 
+    /// The class that puts this colour behind readable text.
+    #[must_use]
+    pub fn background(self) -> &'static str {
+        match self {
+            Self::Green => "back-green",
+            Self::Yellow => "back-yellow",
+            Self::Orange => "back-orange",
+            Self::Red => "back-red",
+            Self::Blue => "back-blue",
+            Self::Purple => "back-purple",
+            Self::Teal => "back-teal",
+            Self::Pink => "back-pink",
+            Self::Grey => "back-grey",
+        }
+    }
+
     fn light(self) -> Rgb {
         match self {
             Self::Green => (0x1b, 0x7f, 0x4b),
@@ -180,8 +196,9 @@ impl Colour {
             let _ = write!(variables, "--plot-{name}:light-dark({light},{dark});");
             let _ = writeln!(
                 rules,
-                ".plot [stroke=\"{light}\"]{{stroke:var(--plot-{name})}}\n.plot [fill=\"{light}\"]{{fill:var(--plot-{name})}}\n.{class}{{color:var(--plot-{name})}}",
-                class = colour.class(),
+                ".plot [stroke=\"{light}\"]{{stroke:var(--plot-{name})}}\n.plot [fill=\"{light}\"]{{fill:var(--plot-{name})}}\n.{ink}{{color:var(--plot-{name})}}\n.{back}{{background:var(--plot-{name});color:light-dark(#FFF,#111)}}",
+                ink = colour.class(),
+                back = colour.background(),
             );
         }
         format!(":root{{{variables}}}\n{rules}")

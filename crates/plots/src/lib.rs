@@ -6,16 +6,26 @@
 
 mod axes;
 mod colour;
+mod heatmap;
+mod logs;
+mod single;
+mod table;
 mod time_series;
 mod unit;
 mod values;
+mod waterfall;
 
 use std::sync::LazyLock;
 
 pub use colour::Colour;
+pub use heatmap::{Bucket, Heatmap};
+pub use logs::{Line, Logs};
+pub use single::{Painted, Single, Value};
+pub use table::{Cell, Column, Table};
 pub use time_series::{Annotation, Exemplar, Legend, MOST_SERIES, Series, Stacking, TimeSeries};
 pub use unit::Unit;
 pub use values::{Calc, Format, Mapping, Thresholds, Values};
+pub use waterfall::{Span, Waterfall};
 
 /// The style sheet of all pictures.
 #[must_use]
