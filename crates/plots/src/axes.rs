@@ -222,16 +222,17 @@ pub(crate) fn picture(plane: &Plane, draw: impl FnOnce(&mut Canvas<'_, '_>)) -> 
 pub(crate) fn framed(
     name: &str,
     drawing: &PreEscaped<String>,
-    values: &[Tick],
+    [values, right]: [&[Tick]; 2],
     times: &[Tick],
     links: &Markup,
 ) -> Markup {
     html! {
-        div.plot-area {
+        div.plot-area.plot-two-axes[!right.is_empty()] {
             svg role="img" aria-label=(name) {
                 (stretched(drawing))
                 svg.plot-plane {
                     @for (y, text) in values { text.plot-y x="-6" y=(percent(1.0 - y)) dy=".35em" { (text) } }
+                    @for (y, text) in right { text.plot-right x="100%" dx="6" y=(percent(1.0 - y)) dy=".35em" { (text) } }
                     @for (x, text) in times { text.plot-x x=(percent(*x)) y="100%" dy="16" { (text) } }
                 }
             }

@@ -152,7 +152,13 @@ impl Heatmap {
                 }
             }
         };
-        axes::framed(&self.alternative(rows), &drawing, &values, &times, &links)
+        axes::framed(
+            &self.alternative(rows),
+            &drawing,
+            [&values, &[]],
+            &times,
+            &links,
+        )
     }
 
     fn alternative(&self, rows: &[Row]) -> String {

@@ -22,7 +22,9 @@ pub use heatmap::{Bucket, Heatmap};
 pub use logs::{Line, Logs};
 pub use single::{Painted, Single, Value};
 pub use table::{Cell, Column, Table};
-pub use time_series::{Annotation, Exemplar, Legend, MOST_SERIES, Series, Stacking, TimeSeries};
+pub use time_series::{
+    Annotation, Axis, Exemplar, Legend, MOST_SERIES, Series, Stacking, TimeSeries,
+};
 pub use unit::Unit;
 pub use values::{Calc, Format, Mapping, Thresholds, Values};
 pub use waterfall::{Span, Waterfall};

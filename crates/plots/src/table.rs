@@ -49,6 +49,8 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// The rows; what a short one lacks is empty.
     pub rows: Vec<Vec<Cell>>,
+    /// What to say when there is none.
+    pub empty: Option<String>,
 }
 
 impl Table {
@@ -58,7 +60,7 @@ impl Table {
         html! {
             figure.plot {
                 @if self.rows.is_empty() {
-                    p.plot-empty { "No data" }
+                    p.plot-empty { (self.empty.as_deref().unwrap_or("No data")) }
                 } @else {
                     div.plot-scroll tabindex="0" role="region" aria-label=(self.name) {
                         table.plot-table {
@@ -115,6 +117,7 @@ mod tests {
             name: "Targets".into(),
             columns: vec![column("job"), column("up")],
             rows,
+            empty: None,
         };
         table.draw().into_string()
     }

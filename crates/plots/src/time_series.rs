@@ -27,6 +27,19 @@ pub struct Series {
     pub colour: Option<Colour>,
     /// Dashes in place of a line.
     pub dashed: bool,
+    /// Measured by the axis on the right.
+    pub right: bool,
+}
+
+/// An axis of its own, for what is not comparable with the rest.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Axis {
+    /// How its values are written.
+    pub format: Format,
+    /// Its lower end.
+    pub min: Option<f64>,
+    /// Its upper end.
+    pub max: Option<f64>,
 }
 
 /// Whether series are put on top of each other.
@@ -112,12 +125,15 @@ pub struct TimeSeries {
     pub annotations: Vec<Annotation>,
     /// Below the picture.
     pub legend: Legend,
+    /// The axis on the right.
+    pub right: Axis,
 }
 
 /// One series as it is drawn: lower edge, value and upper edge at each time, in pieces without gap.
 struct Drawn {
     colour: Colour,
     dashed: bool,
+    right: bool,
     pieces: Vec<Vec<(f64, f64, f64)>>,
 }
 
@@ -130,7 +146,7 @@ impl TimeSeries {
         html! {
             figure.plot {
                 @if shown.iter().all(|(_, series)| Calc::Last.of(&series.points).is_none()) {
-                    p.plot-empty { "No data" }
+                    p.plot-empty { (self.format.no_value.as_deref().unwrap_or("No data")) }
                 } @else {
                     (self.picture(&shown))
                 }
@@ -193,6 +209,7 @@ impl TimeSeries {
                 before = Some(at);
                 let (low, high) = match self.stacking {
                     Stacking::Off => (0.0, value),
+                    _ if series.right => (0.0, value),
                     stacking => {
                         let value = match totals.get(&key(at)) {
                             Some(total) if stacking == Stacking::Share && *total > 0.0 => {
@@ -214,16 +231,23 @@ impl TimeSeries {
             Drawn {
                 colour: *colour,
                 dashed: series.dashed,
+                right: series.right,
                 pieces,
             }
         });
         drawn.collect()
     }
 
-    fn plane(&self, drawn: &[Drawn]) -> Plane {
-        let points = drawn.iter().flat_map(|it| it.pieces.iter().flatten());
+    /// What is seen by the axis on the left, or by that on the right.
+    fn plane(&self, drawn: &[Drawn], right: bool) -> Plane {
+        let (min, max) = match right {
+            false => (self.min, self.max),
+            true => (self.right.min, self.right.max),
+        };
+        let drawn = drawn.iter().filter(|it| it.right == right);
+        let points = drawn.flat_map(|it| it.pieces.iter().flatten());
         let seen = points.map(|it| it.2);
-        let exemplars = self.exemplars.iter().map(|it| it.value);
+        let exemplars = self.exemplars.iter().filter(|_| !right).map(|it| it.value);
         let seen = seen.chain(exemplars.filter(|it| it.is_finite()));
         let (mut low, mut high) = seen
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), it| {
@@ -239,7 +263,7 @@ impl TimeSeries {
         }
         let room = (high - low) * 0.05;
         let low_end = if low == 0.0 { 0.0 } else { low - room };
-        let (low, high) = (self.min.unwrap_or(low_end), self.max.unwrap_or(high + room));
+        let (low, high) = (min.unwrap_or(low_end), max.unwrap_or(high + room));
         let high = if high > low {
             high
         } else {
@@ -249,23 +273,26 @@ impl TimeSeries {
     }
 
     fn picture(&self, shown: &[(Colour, &Series)]) -> Markup {
-        let drawn = self.drawn(shown);
-        let plane = self.plane(&drawn);
-        let size = plane.values().start.abs().max(plane.values().end.abs());
-        let (numbers, step) = axes::round_numbers(plane.values(), self.format.unit.axis_base(size));
-        let label = |value: f64| {
-            let mapped = self.format.show(Some(value));
-            let plain = self.format.unit.show(value, self.format.decimals);
-            if mapped == plain {
-                self.format.unit.show_tick(value, step)
-            } else {
-                mapped
+        let mut drawn = self.drawn(shown);
+        let plane = self.plane(&drawn, false);
+        let values = marks(&plane, &self.format);
+        let right = drawn
+            .iter()
+            .any(|it| it.right)
+            .then(|| self.plane(&drawn, true));
+        if let Some(right) = &right {
+            // One drawing has one scale: what the other axis measures is put where it is by that one.
+            let (low, high) = (plane.values().start, plane.values().end);
+            let place = |it: f64| low + right.share(0.0, it).1 * (high - low);
+            let points = drawn
+                .iter_mut()
+                .filter(|it| it.right)
+                .flat_map(|it| it.pieces.iter_mut().flatten());
+            for (_, from, to) in points {
+                (*from, *to) = (place(*from), place(*to));
             }
-        };
-        let values: Vec<Tick> = numbers
-            .into_iter()
-            .map(|value| (plane.share(0.0, value).1, label(value)))
-            .collect();
+        }
+        let right = right.map_or_else(Vec::new, |it| marks(&it, &self.right.format));
         let times = plane.time_ticks();
         let drawing = axes::picture(&plane, |canvas| {
             axes::grid(canvas, &values, &times);
@@ -335,7 +362,21 @@ impl TimeSeries {
                 }
             }
         };
-        axes::framed(&self.alternative(shown), &drawing, &values, &times, &links)
+        axes::framed(
+            &self.alternative(shown),
+            &drawing,
+            [&values, &right],
+            &times,
+            &links,
+        )
+    }
+
+    fn format_of(&self, series: &Series) -> &Format {
+        if series.right {
+            &self.right.format
+        } else {
+            &self.format
+        }
     }
 
     /// What somebody hears who cannot see the picture: the newest values. All of them are in the legend.
@@ -345,7 +386,7 @@ impl TimeSeries {
             .iter()
             .take(TOLD)
             .map(|(_, series)| {
-                let last = self.format.show(Calc::Last.of(&series.points));
+                let last = self.format_of(series).show(Calc::Last.of(&series.points));
                 format!("{} {last}", cut(&series.name))
             })
             .collect();
@@ -362,7 +403,7 @@ impl TimeSeries {
         let value = |calc: Calc, series: &Series| match calc {
             Calc::Count => format!("{}", calc.of(&series.points).unwrap_or(0.0)),
             _ => match calc.of(&series.points) {
-                Some(value) => self.format.show(Some(value)),
+                Some(value) => self.format_of(series).show(Some(value)),
                 None => "–".into(),
             },
         };
@@ -393,6 +434,24 @@ impl TimeSeries {
             },
         }
     }
+}
+
+/// Round numbers on an axis, words where values have them.
+fn marks(plane: &Plane, format: &Format) -> Vec<Tick> {
+    let size = plane.values().start.abs().max(plane.values().end.abs());
+    let (numbers, step) = axes::round_numbers(plane.values(), format.unit.axis_base(size));
+    let label = |value: f64| {
+        let shown = format.show(Some(value));
+        if shown == format.unit.show(value, format.decimals) {
+            format.unit.show_tick(value, step)
+        } else {
+            shown
+        }
+    };
+    let numbers = numbers.into_iter();
+    numbers
+        .map(|value| (plane.share(0.0, value).1, label(value)))
+        .collect()
 }
 
 /// A patch of colour before a name.
@@ -573,7 +632,7 @@ mod tests {
     #[test]
     fn a_small_change_does_not_look_large() {
         let plot = of(&[10.0, 11.0]);
-        let from = |plot: &TimeSeries| plot.plane(&plot.drawn(&plot.shown())).values().start;
+        let from = |plot: &TimeSeries| plot.plane(&plot.drawn(&plot.shown()), false).values().start;
         assert!(from(&plot) > 9.0);
         let filled = TimeSeries { fill: 0.1, ..plot };
         assert_eq!(from(&filled), 0.0);
@@ -582,6 +641,37 @@ mod tests {
             ..filled
         };
         assert_eq!(from(&forced), -5.0);
+    }
+
+    #[test]
+    fn what_has_an_axis_of_its_own_is_measured_by_it() {
+        let mut plot = of(&[1.0, 1000.0]);
+        plot.series.push(Series {
+            name: "share".into(),
+            points: vec![(0.0, 0.0), (1.0, 0.5)],
+            right: true,
+            ..Series::default()
+        });
+        plot.max = Some(1000.0);
+        plot.min = Some(0.0);
+        plot.right = Axis {
+            format: Format {
+                unit: Unit::parse("percentunit"),
+                ..Format::default()
+            },
+            min: Some(0.0),
+            max: Some(1.0),
+        };
+        let html = plot.draw().into_string();
+        assert!(
+            html.contains("points=\"0,999 999,500 \"") || html.contains("999,500"),
+            "{html}"
+        );
+        assert!(
+            html.contains("class=\"plot-right\"") && html.contains(">100%<"),
+            "{html}"
+        );
+        assert!(html.contains("share 50%"), "{html}");
     }
 
     #[test]
