@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use console::style;
 use futures::future::join_all;
 use stack::{Component, Installer, Progress, Source, table};
+use terminal::style;
 
 use crate::{place::Place, view::Steps};
 

@@ -7,8 +7,8 @@ mod rows;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use console::style;
 use serde::Serialize;
+use terminal::style;
 
 pub(crate) use endpoints::Endpoints;
 pub(crate) use probe::Probe;

@@ -3,9 +3,9 @@
 use std::{collections::HashMap, fmt::Write as _, io::Write as _, sync::Mutex, time::Duration};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
-use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use stack::{Board, HOST, State, Status, table};
+use terminal::style;
 use tokio::sync::watch;
 
 const TICK: Duration = Duration::from_millis(120);
@@ -88,7 +88,7 @@ impl Steps {
         };
         line.bar.set_style(bar_style(false));
         line.bar.finish_with_message(result.to_owned());
-        self.say(name, line, console::strip_ansi_codes(result).into_owned());
+        self.say(name, line, terminal::strip_ansi_codes(result).into_owned());
     }
 
     /// Takes the lines away.
@@ -166,7 +166,7 @@ fn outcome(status: &Status) -> String {
     }
 }
 
-fn painted(state: State) -> console::StyledObject<State> {
+fn painted(state: State) -> terminal::StyledObject<State> {
     match state {
         State::Ready => style(state).green(),
         State::Failed => style(state).red().bold(),
@@ -221,7 +221,7 @@ const WIDE: u16 = 120;
 
 /// What runs where. Nothing in it is wrapped, so that names and addresses can be copied.
 pub(crate) fn table(board: &Board) -> String {
-    let wide = console::Term::stdout()
+    let wide = terminal::Term::stdout()
         .size_checked()
         .is_none_or(|(_, columns)| columns >= WIDE);
     let mut table = Table::new();

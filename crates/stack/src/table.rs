@@ -116,7 +116,7 @@ pub const COMPONENTS: &[Component] = &[
     },
     Component {
         name: "console",
-        role: "inbox of Slack, PagerDuty and mail",
+        role: "pages to look at, and the inbox",
         source: Source::Ours,
         ports: &[port("http", 8000), port("smtp", 1025)],
         health: health("http", "/healthz"),
@@ -582,15 +582,43 @@ fn write_targets(launching: &Launching<'_>, dir: &Path) -> Result<(), Error> {
 }
 
 fn console(launching: &Launching<'_>) -> Result<Launch, Error> {
-    Ok(Launch::default()
+    let layout = launching.layout;
+    let launch = Launch::default()
         .option("--listen", launching.address("http"))
         .option("--smtp-listen", launching.address("smtp"))
-        .option("--docs", launching.layout.config("docs"))
+        .option("--docs", layout.config("docs"))
         .option("--store", launching.state_dir()?.join("messages.jsonl"))
         .option(
             "--secrets",
-            notification::make_secrets(launching.layout, &inbox(launching))?,
-        ))
+            notification::make_secrets(layout, &inbox(launching))?,
+        )
+        .option("--project", layout.config(""))
+        .option("--data-dir", layout.data())
+        .option("--cache-dir", layout.cache())
+        .option("--chaos-token-file", layout.chaos_token_file());
+    let part_of = |name: &str| launching.others.iter().any(|other| other.name == name);
+    let back_ends = [
+        "prometheus",
+        "alertmanager",
+        "jaeger",
+        "elasticsearch",
+        "grafana",
+    ];
+    let launch = back_ends
+        .into_iter()
+        .filter(|name| part_of(name))
+        .fold(launch, |launch, name| {
+            launch.option(&format!("--{name}"), launching.url_of(name, "http"))
+        });
+    // Where faults are started.
+    let services = ["flask-api-1", "flask-api-2", "payments"];
+    Ok(services
+        .into_iter()
+        .filter(|name| part_of(name))
+        .fold(launch, |launch, name| {
+            let url = launching.url_of(name, "admin");
+            launch.option("--admin", format!("{name}={url}"))
+        }))
 }
 
 fn inbox(launching: &Launching<'_>) -> Inbox {
