@@ -9,11 +9,14 @@
 mod assets;
 mod backend;
 pub mod chaos;
+mod choice;
 mod dashboards;
 mod drills;
+mod elasticsearch;
 mod explore;
 mod faults;
 mod guard;
+mod jaeger;
 mod overview;
 mod page;
 mod prometheus;
