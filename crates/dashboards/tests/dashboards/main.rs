@@ -1,0 +1,2 @@
+//! The dashboards as files.
+#![cfg(test)]
