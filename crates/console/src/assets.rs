@@ -29,7 +29,11 @@ static PICTURES_STYLE: LazyLock<String> = LazyLock::new(|| {
     // A class for each place: the content security policy forbids style attributes.
     style += "@media (min-width: 60rem) {\n";
     for n in 1..=24 {
-        let _ = writeln!(style, ".x-{} {{ grid-column-start: {n}; }} .w-{n} {{ grid-column-end: span {n}; }}", n - 1);
+        let _ = writeln!(
+            style,
+            ".x-{} {{ grid-column-start: {n}; }} .w-{n} {{ grid-column-end: span {n}; }}",
+            n - 1
+        );
     }
     for n in 1..=40 {
         let _ = writeln!(style, ".h-{n} {{ grid-row-end: span {n}; }}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp, civil};
+use jiff::{SignedDuration, Timestamp};
 
 /// Names and values of a query string.
 pub(crate) type Pairs = Vec<(String, String)>;
@@ -72,7 +72,10 @@ impl Range {
     }
 
     /// Seconds since 1970.
-    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "milliseconds since 1970 are far below 2^53"
+    )]
     pub(crate) fn seconds(&self) -> std::ops::Range<f64> {
         self.from_ms as f64 / 1000.0..self.to_ms as f64 / 1000.0
     }
@@ -81,11 +84,17 @@ impl Range {
 /// `now`, `now-15m`, milliseconds since 1970, or a time as RFC 3339 writes it, in UTC when it does not say.
 fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let wrong = || {
-        format!("{text} is not a time; write now, now-15m, 2026-11-25T10:00:00Z or milliseconds since 1970")
+        format!(
+            "{text} is not a time; write now, now-15m, 2026-11-25T10:00:00Z or milliseconds since 1970"
+        )
     };
     if let Some(rest) = text.strip_prefix("now") {
         let Some(back) = rest.strip_prefix('-') else {
-            return if rest.is_empty() { Ok(now) } else { Err(wrong()) };
+            return if rest.is_empty() {
+                Ok(now)
+            } else {
+                Err(wrong())
+            };
         };
         let back = duration(back).ok_or_else(wrong)?;
         let back = SignedDuration::try_from(back).map_err(|_| wrong())?;
@@ -94,8 +103,8 @@ fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Ok(ms) = text.parse() {
         return Timestamp::from_millisecond(ms).map_err(|_| wrong());
     }
-    let local = || Some(text.parse::<civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp());
-    text.parse().ok().or_else(local).ok_or_else(wrong)
+    let in_utc = || format!("{text}Z").parse().ok();
+    text.parse().ok().or_else(in_utc).ok_or_else(wrong)
 }
 
 /// `15m` as Grafana and Prometheus write it.
@@ -113,7 +122,9 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
         "y" => 31_536_000,
         _ => return None,
     };
-    Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
+    Some(Duration::from_secs(
+        number.parse::<u64>().ok()?.checked_mul(seconds)?,
+    ))
 }
 
 /// The last value of a name counts.
@@ -138,7 +149,9 @@ mod tests {
     }
 
     fn pairs(of: &[(&str, &str)]) -> Pairs {
-        of.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+        of.iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect()
     }
 
     #[test]
@@ -180,7 +193,10 @@ mod tests {
     #[test]
     fn only_a_known_refresh_is_taken() {
         assert_eq!(refresh(&pairs(&[]), "10s").as_deref(), Some("10s"));
-        assert_eq!(refresh(&pairs(&[("refresh", "5s")]), "10s").as_deref(), Some("5s"));
+        assert_eq!(
+            refresh(&pairs(&[("refresh", "5s")]), "10s").as_deref(),
+            Some("5s")
+        );
         assert_eq!(refresh(&pairs(&[("refresh", "")]), "10s"), None);
         assert_eq!(refresh(&pairs(&[("refresh", "1ms")]), "10s"), None);
         assert_eq!(refresh(&pairs(&[]), ""), None);

@@ -28,7 +28,11 @@ pub(crate) struct Wanted {
 impl Wanted {
     pub(crate) fn body(&self) -> Value {
         let mut filter = Vec::new();
-        for (field, value) in [("service.name", &self.service), ("log.level", &self.level), ("trace.id", &self.trace)] {
+        for (field, value) in [
+            ("service.name", &self.service),
+            ("log.level", &self.level),
+            ("trace.id", &self.trace),
+        ] {
             if !value.is_empty() {
                 filter.push(json!({ "term": { field: value } }));
             }
@@ -91,12 +95,17 @@ fn line(source: &Value) -> Line {
     }
     let trace = text("trace.id");
     Line {
-        at: at.parse::<jiff::Timestamp>().map_or(at, |at| at.strftime("%F %T%.3f").to_string()),
+        at: at
+            .parse::<jiff::Timestamp>()
+            .map_or(at, |at| at.strftime("%F %T%.3f").to_string()),
         level: text("log.level"),
         service: text("service.name"),
         message,
         trace: (!trace.is_empty()).then(|| (trace.clone(), jaeger::page(&trace))),
-        fields: fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect(),
+        fields: fields
+            .iter()
+            .map(|(name, value)| (name.clone(), plain(value)))
+            .collect(),
     }
 }
 
@@ -105,7 +114,11 @@ fn flatten(prefix: &str, value: &Value, into: &mut Map<String, Value>) {
     match value {
         Value::Object(map) => {
             for (name, value) in map {
-                let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                let name = if prefix.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{prefix}.{name}")
+                };
                 flatten(&name, value, into);
             }
         }
@@ -114,7 +127,9 @@ fn flatten(prefix: &str, value: &Value, into: &mut Map<String, Value>) {
 }
 
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -135,18 +150,34 @@ mod tests {
             assert_eq!(found.total, 7);
             let line = &found.lines[0];
             assert_eq!(line.at, "2026-11-25 10:00:00.123");
-            assert_eq!((line.level.as_str(), line.service.as_str()), ("error", "flask-api"));
+            assert_eq!(
+                (line.level.as_str(), line.service.as_str()),
+                ("error", "flask-api")
+            );
             assert_eq!(line.message, "order failed: declined");
-            assert_eq!(line.trace, Some(("abc".into(), "/explore/trace/abc".into())));
+            assert_eq!(
+                line.trace,
+                Some(("abc".into(), "/explore/trace/abc".into()))
+            );
             assert!(line.fields.contains(&("event.duration".into(), "5".into())));
         }
     }
 
     #[test]
     fn only_what_is_asked_for_is_a_filter() {
-        let all = Wanted { most: 10, ..Wanted::default() }.body();
+        let all = Wanted {
+            most: 10,
+            ..Wanted::default()
+        }
+        .body();
         assert_eq!(all["query"]["bool"]["filter"], json!([]));
-        let some = Wanted { service: "payments".into(), words: " ".into(), times: Some((1, 2)), ..Wanted::default() }.body();
+        let some = Wanted {
+            service: "payments".into(),
+            words: " ".into(),
+            times: Some((1, 2)),
+            ..Wanted::default()
+        }
+        .body();
         let filter = some["query"]["bool"]["filter"].as_array().unwrap();
         assert_eq!(filter.len(), 2);
         assert_eq!(filter[0], json!({"term": {"service.name": "payments"}}));
@@ -154,7 +185,10 @@ mod tests {
 
     #[test]
     fn an_answer_without_index_is_no_line() {
-        assert_eq!(lines(&json!({"hits": {"total": {"value": 0}, "hits": []}})), Found::default());
+        assert_eq!(
+            lines(&json!({"hits": {"total": {"value": 0}, "hits": []}})),
+            Found::default()
+        );
         assert_eq!(lines(&json!({})), Found::default());
     }
 }

@@ -4,6 +4,8 @@ mod logs;
 mod metrics;
 mod trace;
 
+pub(crate) use metrics::{link, written};
+
 use actix_web::{HttpResponse, http::header, web};
 use jiff::Timestamp;
 use maud::{Markup, html};
@@ -48,8 +50,12 @@ async fn explore(console: web::Data<Console>) -> HttpResponse {
     let now = Timestamp::now().as_microsecond();
     let (start, end) = ((now - 3_600_000_000).to_string(), now.to_string());
     let search = |tags: &'static str| {
-        let mut parameters =
-            vec![("service", "flask-api"), ("limit", RECENT), ("start", &start), ("end", &end)];
+        let mut parameters = vec![
+            ("service", "flask-api"),
+            ("limit", RECENT),
+            ("start", &start),
+            ("end", &end),
+        ];
         if !tags.is_empty() {
             parameters.push(("tags", tags));
         }
@@ -100,7 +106,10 @@ async fn find_trace(wanted: web::Query<Id>) -> HttpResponse {
 pub(crate) fn traces_table(name: &str, traces: &[Trace]) -> Markup {
     let column = |name: &str, unit: &str| Column {
         name: name.into(),
-        format: Format { unit: Unit::parse(unit), ..Format::default() },
+        format: Format {
+            unit: Unit::parse(unit),
+            ..Format::default()
+        },
         ..Column::default()
     };
     let rows = traces.iter().map(|trace| {

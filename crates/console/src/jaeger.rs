@@ -22,7 +22,9 @@ pub(crate) fn trace_id(text: &str) -> Result<String, String> {
         return Ok(id);
     }
     let shown: String = text.chars().take(60).collect();
-    Err(format!("{shown} is not a trace id: 32 hexadecimal digits, as in the trace_id of an error and the trace.id of a log line"))
+    Err(format!(
+        "{shown} is not a trace id: 32 hexadecimal digits, as in the trace_id of an error and the trace.id of a log line"
+    ))
 }
 
 /// Where a trace is shown.
@@ -37,14 +39,19 @@ impl Trace {
         let mut spans: Vec<&Span> = self.spans.iter().collect();
         spans.sort_by(|one, other| {
             let key = |it: &Span| it.parent.is_some();
-            key(one).cmp(&key(other)).then(one.start.total_cmp(&other.start))
+            key(one)
+                .cmp(&key(other))
+                .then(one.start.total_cmp(&other.start))
         });
         spans.first().copied()
     }
 
     /// When it began, in seconds since 1970.
     pub(crate) fn start(&self) -> f64 {
-        self.spans.iter().map(|it| it.start).fold(f64::INFINITY, f64::min)
+        self.spans
+            .iter()
+            .map(|it| it.start)
+            .fold(f64::INFINITY, f64::min)
     }
 
     /// Seconds from its beginning to its end.
@@ -85,7 +92,10 @@ pub(crate) async fn search(
 fn read(answer: &Value) -> Vec<Trace> {
     let traces = list(&answer["data"]).iter().map(|trace| Trace {
         id: text(&trace["traceID"]),
-        spans: list(&trace["spans"]).iter().map(|it| span(it, &trace["processes"])).collect(),
+        spans: list(&trace["spans"])
+            .iter()
+            .map(|it| span(it, &trace["processes"]))
+            .collect(),
     });
     traces.collect()
 }
@@ -95,20 +105,31 @@ fn span(span: &Value, processes: &Value) -> Span {
     const MICRO: f64 = 1e-6;
     let process = &processes[span["processID"].as_str().unwrap_or_default()];
     let tags = |of: &Value| -> Vec<(String, String)> {
-        let tags = list(of).iter().map(|tag| (text(&tag["key"]), text(&tag["value"])));
+        let tags = list(of)
+            .iter()
+            .map(|tag| (text(&tag["key"]), text(&tag["value"])));
         tags.collect()
     };
     let mut attributes = tags(&span["tags"]);
     attributes.sort();
-    let failed = attributes.iter().any(|(name, value)| name == "error" && value == "true");
+    let failed = attributes
+        .iter()
+        .any(|(name, value)| name == "error" && value == "true");
     let resource = tags(&process["tags"]).into_iter();
     attributes.extend(resource.map(|(name, value)| (format!("resource {name}"), value)));
     let events = list(&span["logs"]).iter().map(|log| {
         let fields = tags(&log["fields"]).into_iter();
-        let fields: Vec<String> = fields.map(|(name, value)| format!("{name}={value}")).collect();
-        (log["timestamp"].as_f64().unwrap_or(0.0) * MICRO, fields.join(" "))
+        let fields: Vec<String> = fields
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        (
+            log["timestamp"].as_f64().unwrap_or(0.0) * MICRO,
+            fields.join(" "),
+        )
     });
-    let parent = list(&span["references"]).iter().find(|it| it["refType"] == "CHILD_OF");
+    let parent = list(&span["references"])
+        .iter()
+        .find(|it| it["refType"] == "CHILD_OF");
     Span {
         id: text(&span["spanID"]),
         parent: parent.map(|it| text(&it["spanID"])),
@@ -127,7 +148,9 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -164,7 +187,9 @@ mod tests {
             "processes": {"p1": {"serviceName": "flask-api"}, "p2": {"serviceName": "payments", "tags": [{"key": "host.name", "value": "h"}]}},
         }]});
         let traces = read(&answer);
-        let [trace] = &traces[..] else { panic!("{traces:?}") };
+        let [trace] = &traces[..] else {
+            panic!("{traces:?}")
+        };
         assert_eq!((trace.start(), trace.duration()), (1.0, 2.0));
         assert!(trace.failed());
         assert_eq!(trace.root().unwrap().operation, "POST /api/orders");
@@ -176,7 +201,12 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_form_is_no_trace() {
-        for answer in [json!({}), json!({"data": null}), json!([]), json!({"data": [{}]})] {
+        for answer in [
+            json!({}),
+            json!({"data": null}),
+            json!([]),
+            json!({"data": [{}]}),
+        ] {
             assert!(read(&answer).iter().all(|it| it.spans.is_empty()));
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dashboards::{
     model::{Annotation, DataSourceKind, Query, Target, Variable, VariableKind},
-    query::{self, Context, Request, Selection},
+    query::{self, Context, Request},
 };
 use serde_json::Value;
 
@@ -91,7 +91,13 @@ impl Console {
             Request::PrometheusInstant { expr, at } => {
                 Answer::Samples(self.prometheus.instant(expr, Some(*at)).await?)
             }
-            Request::PrometheusRange { expr, start, end, step, exemplars } => {
+            Request::PrometheusRange {
+                expr,
+                start,
+                end,
+                step,
+                exemplars,
+            } => {
                 let series = self.prometheus.range(expr, *start, *end, *step);
                 let found = async {
                     match exemplars {
@@ -111,8 +117,10 @@ impl Console {
                 }
             }
             Request::JaegerSearch { parameters } => {
-                let parameters: Vec<(&str, &str)> =
-                    parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                let parameters: Vec<(&str, &str)> = parameters
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str()))
+                    .collect();
                 Answer::Traces(jaeger::search(&self.jaeger, &parameters).await?)
             }
         })
@@ -120,8 +128,16 @@ impl Console {
 
     async fn exemplars(&self, expr: &str, start: f64, end: f64) -> Result<Vec<Exemplar>, Trouble> {
         let [start, end] = [start, end].map(|it| it.to_string());
-        let parameters = [("query", expr), ("start", start.as_str()), ("end", end.as_str())];
-        let answer = self.prometheus.0.get("/api/v1/query_exemplars", &parameters).await?;
+        let parameters = [
+            ("query", expr),
+            ("start", start.as_str()),
+            ("end", end.as_str()),
+        ];
+        let answer = self
+            .prometheus
+            .0
+            .get("/api/v1/query_exemplars", &parameters)
+            .await?;
         Ok(exemplars(&answer["data"]))
     }
 
@@ -131,8 +147,16 @@ impl Console {
         annotation: &Annotation,
         context: &Context,
     ) -> Result<Vec<Event>, String> {
-        let request = query::annotation(&annotation.target, context).map_err(|it| it.to_string())?;
-        let Request::PrometheusRange { expr, start, end, step, .. } = request else {
+        let request =
+            query::annotation(&annotation.target, context).map_err(|it| it.to_string())?;
+        let Request::PrometheusRange {
+            expr,
+            start,
+            end,
+            step,
+            ..
+        } = request
+        else {
             return Ok(Vec::new());
         };
         let series = self.prometheus.range(&expr, start, end, step).await;
@@ -151,7 +175,11 @@ impl Console {
         let (selector, label) =
             query::label_values(variable, context).map_err(|error| error.to_string())?;
         let [start, end] = [context.from_ms, context.to_ms].map(|it| (it / 1000).to_string());
-        let parameters = [("match[]", selector.as_str()), ("start", &start), ("end", &end)];
+        let parameters = [
+            ("match[]", selector.as_str()),
+            ("start", &start),
+            ("end", &end),
+        ];
         let path = format!("/api/v1/label/{label}/values");
         let answer = self.prometheus.0.get(&path, &parameters).await;
         let answer = answer.map_err(|trouble| trouble.to_string())?;
@@ -165,12 +193,16 @@ impl Console {
 
 fn shown(request: &Request) -> String {
     match request {
-        Request::PrometheusInstant { expr, .. } | Request::PrometheusRange { expr, .. } => expr.clone(),
+        Request::PrometheusInstant { expr, .. } | Request::PrometheusRange { expr, .. } => {
+            expr.clone()
+        }
         Request::ElasticsearchSearch { body } => {
             serde_json::to_string_pretty(body).unwrap_or_else(|_| body.to_string())
         }
         Request::JaegerSearch { parameters } => {
-            let words = parameters.iter().map(|(name, value)| format!("{name}={value}"));
+            let words = parameters
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"));
             words.collect::<Vec<_>>().join("\n")
         }
     }
@@ -180,7 +212,9 @@ fn shown(request: &Request) -> String {
 fn exemplars(data: &Value) -> Vec<Exemplar> {
     let one = |it: &Value| {
         let labels = &it["labels"];
-        let trace = ["trace_id", "traceID", "trace.id"].iter().find_map(|name| labels[*name].as_str());
+        let trace = ["trace_id", "traceID", "trace.id"]
+            .iter()
+            .find_map(|name| labels[*name].as_str());
         Some(Exemplar {
             at: it["timestamp"].as_f64()?,
             value: it["value"].as_str()?.parse().ok()?,
@@ -198,7 +232,11 @@ fn exemplars(data: &Value) -> Vec<Exemplar> {
         .collect();
     ranked.sort_by_key(|(rank, _)| *rank);
     ranked.dedup_by(|one, other| one.1.trace == other.1.trace && one.1.at == other.1.at);
-    ranked.into_iter().map(|(_, it)| it).take(MOST_EXEMPLARS).collect()
+    ranked
+        .into_iter()
+        .map(|(_, it)| it)
+        .take(MOST_EXEMPLARS)
+        .collect()
 }
 
 /// Stretches of time without a hole.
@@ -228,18 +266,28 @@ fn counted(aggregations: &Value, target: &Target) -> Answer {
         return Answer::Counted(Vec::new());
     };
     let mut leaves = Vec::new();
-    let fields: Vec<(&str, &str)> =
-        query.bucket_aggs.iter().map(|it| (it.id.as_str(), it.field.as_str())).collect();
+    let fields: Vec<(&str, &str)> = query
+        .bucket_aggs
+        .iter()
+        .map(|it| (it.id.as_str(), it.field.as_str()))
+        .collect();
     walk(aggregations, &fields, &Labels::new(), &mut leaves);
     if !leaves.iter().any(|(_, at, _)| at.is_some()) {
-        let samples = leaves.into_iter().map(|(labels, _, value)| Sample { labels, value });
+        let samples = leaves
+            .into_iter()
+            .map(|(labels, _, value)| Sample { labels, value });
         return Answer::Counted(samples.collect());
     }
     let mut series: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
     for (labels, at, value) in leaves {
-        series.entry(labels).or_default().extend(at.map(|at| (at, value)));
+        series
+            .entry(labels)
+            .or_default()
+            .extend(at.map(|at| (at, value)));
     }
-    let series = series.into_iter().map(|(labels, points)| Series { labels, points });
+    let series = series
+        .into_iter()
+        .map(|(labels, points)| Series { labels, points });
     Answer::Series(series.collect(), Vec::new())
 }
 
@@ -270,13 +318,6 @@ fn walk(level: &Value, fields: &[(&str, &str)], labels: &Labels, leaves: &mut Ve
     }
 }
 
-/// Chosen when a dashboard is opened, or what the address says.
-pub(crate) fn choose(context: &mut Context, name: &str, selection: Option<&Selection>) {
-    if let Some(selection) = selection {
-        context.variables.insert(name.to_owned(), selection.clone());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -284,7 +325,9 @@ mod tests {
     use super::*;
 
     fn labels(of: &[(&str, &str)]) -> Labels {
-        of.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+        of.iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect()
     }
 
     #[test]
@@ -293,7 +336,10 @@ mod tests {
             labels: labels(&[("alertname", "A")]),
             points: [10.0, 15.0, 20.0, 60.0].map(|at| (at, 1.0)).into(),
         }];
-        let found: Vec<(f64, f64)> = events(&series, 5.0).iter().map(|it| (it.from, it.to)).collect();
+        let found: Vec<(f64, f64)> = events(&series, 5.0)
+            .iter()
+            .map(|it| (it.from, it.to))
+            .collect();
         assert_eq!(found, [(10.0, 20.0), (60.0, 60.0)]);
         assert!(events(&[], 5.0).is_empty());
     }
@@ -312,10 +358,14 @@ mod tests {
         let by_time = json!({"2": {"buckets": [{"key": "info", "doc_count": 3, "3": {"buckets": [
             {"key": 1000, "key_as_string": "1000", "doc_count": 1}, {"key": 2000, "key_as_string": "2000", "doc_count": 2},
         ]}}]}});
-        let Answer::Series(series, _) = counted(&by_time, &target) else { panic!() };
+        let Answer::Series(series, _) = counted(&by_time, &target) else {
+            panic!()
+        };
         assert_eq!(series[0].labels, labels(&[("log.level", "info")]));
         assert_eq!(series[0].points, [(1.0, 1.0), (2.0, 2.0)]);
-        let Answer::Counted(none) = counted(&json!({}), &target) else { panic!() };
+        let Answer::Counted(none) = counted(&json!({}), &target) else {
+            panic!()
+        };
         assert!(none.is_empty());
     }
 
@@ -327,7 +377,10 @@ mod tests {
         let data = json!([{"exemplars": of(500)}, {"exemplars": of(2)}, {"exemplars": [{"labels": {}, "value": "1", "timestamp": 1}]}]);
         let found = exemplars(&data);
         assert_eq!(found.len(), MOST_EXEMPLARS);
-        assert!(found.iter().any(|it| it.trace == "2-1") && found.iter().any(|it| it.trace == "500-499"));
+        assert!(
+            found.iter().any(|it| it.trace == "2-1")
+                && found.iter().any(|it| it.trace == "500-499")
+        );
         assert!(exemplars(&json!(null)).is_empty());
     }
 }

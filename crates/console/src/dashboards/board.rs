@@ -46,7 +46,12 @@ impl Board {
         }
         let about = Dashboard::deserialize(value)?;
         let mut tiles = Vec::new();
-        for panel in panels.as_ref().and_then(Value::as_array).into_iter().flatten() {
+        for panel in panels
+            .as_ref()
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             tiles.push(tile(panel));
             // A row that is folded up in Grafana is open here.
             let inner = panel.get("panels").and_then(Value::as_array);
@@ -86,7 +91,12 @@ fn tile(value: &Value) -> Tile {
         Ok(panel) => Tile::Panel(Box::new(panel)),
         Err(error) => {
             let text = |name: &str| value[name].as_str().unwrap_or("?").to_owned();
-            let whole = GridPosition { w: 24, h: 3, x: 0, y: u32::MAX };
+            let whole = GridPosition {
+                w: 24,
+                h: 3,
+                x: 0,
+                y: u32::MAX,
+            };
             Tile::Unknown {
                 title: text("title"),
                 kind: text("type"),
@@ -135,8 +145,14 @@ mod tests {
         fs::write(dir.path().join("README.md"), "no dashboard").unwrap();
         let (boards, wrong) = Board::all(dir.path());
         assert_eq!(boards.len(), 1);
-        assert!(wrong.len() == 1 && wrong[0].contains("bad.json"), "{wrong:?}");
+        assert!(
+            wrong.len() == 1 && wrong[0].contains("bad.json"),
+            "{wrong:?}"
+        );
         let (boards, wrong) = Board::all(&dir.path().join("none"));
-        assert!(boards.is_empty() && wrong[0].contains("cannot read"), "{wrong:?}");
+        assert!(
+            boards.is_empty() && wrong[0].contains("cannot read"),
+            "{wrong:?}"
+        );
     }
 }

@@ -91,7 +91,9 @@ pub(crate) async fn page(console: web::Data<Console>, pairs: web::Query<Pairs>) 
             },
         }
     };
-    Page::new(Place::Explore, "Log lines", main).wide().respond()
+    Page::new(Place::Explore, "Log lines", main)
+        .wide()
+        .respond()
 }
 
 /// What can be searched for.

@@ -35,7 +35,9 @@ pub(crate) async fn page(console: web::Data<Console>, pairs: web::Query<Pairs>) 
         (answer)
         @if query.is_empty() { (forms("", "")) }
     };
-    Page::new(Place::Explore, "Ask Prometheus", main).wide().respond()
+    Page::new(Place::Explore, "Ask Prometheus", main)
+        .wide()
+        .respond()
 }
 
 /// Where a query is asked.
@@ -80,7 +82,10 @@ fn plot(query: &str, range: &Range, courses: &[Series], step: f64) -> Markup {
         name: query.into(),
         times: range.seconds(),
         series: series.collect(),
-        format: Format { unit: Unit::parse("short"), ..Format::default() },
+        format: Format {
+            unit: Unit::parse("short"),
+            ..Format::default()
+        },
         gap: Some(step * 1.5),
         legend: Legend::Table(vec![Calc::Min, Calc::Mean, Calc::Max, Calc::Last]),
         ..TimeSeries::default()
@@ -89,10 +94,16 @@ fn plot(query: &str, range: &Range, courses: &[Series], step: f64) -> Markup {
 }
 
 fn table(values: &[Sample]) -> Markup {
-    let column = |name: &str| Column { name: name.into(), ..Column::default() };
+    let column = |name: &str| Column {
+        name: name.into(),
+        ..Column::default()
+    };
     let rows = values.iter().map(|it| {
         // In full, as Prometheus has it.
-        vec![Cell::Text(written(&it.labels)), Cell::Text(it.value.to_string())]
+        vec![
+            Cell::Text(written(&it.labels)),
+            Cell::Text(it.value.to_string()),
+        ]
     });
     let table = Table {
         name: "Values at the end".into(),
@@ -107,7 +118,9 @@ fn table(values: &[Sample]) -> Markup {
 pub(crate) fn written(labels: &Labels) -> String {
     let name = labels.get("__name__").map_or("", String::as_str);
     let rest = labels.iter().filter(|(label, _)| *label != "__name__");
-    let rest: Vec<String> = rest.map(|(label, value)| format!("{label}={value:?}")).collect();
+    let rest: Vec<String> = rest
+        .map(|(label, value)| format!("{label}={value:?}"))
+        .collect();
     match (name, rest.is_empty()) {
         (name, true) if !name.is_empty() => name.to_owned(),
         (_, _) => format!("{name}{{{}}}", rest.join(", ")),
@@ -121,10 +134,15 @@ mod tests {
     #[test]
     fn series_are_written_as_prometheus_writes_them() {
         let of = |labels: &[(&str, &str)]| {
-            let labels = labels.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            let labels = labels
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()));
             written(&labels.collect())
         };
-        assert_eq!(of(&[("__name__", "up"), ("job", "a\"b")]), r#"up{job="a\"b"}"#);
+        assert_eq!(
+            of(&[("__name__", "up"), ("job", "a\"b")]),
+            r#"up{job="a\"b"}"#
+        );
         assert_eq!(of(&[("__name__", "up")]), "up");
         assert_eq!(of(&[("job", "x")]), r#"{job="x"}"#);
         assert_eq!(of(&[]), "{}");
@@ -132,6 +150,9 @@ mod tests {
 
     #[test]
     fn a_query_survives_its_address() {
-        assert_eq!(link("a{b=\"c\"}&d"), "/explore/metrics?query=a%7Bb%3D%22c%22%7D%26d");
+        assert_eq!(
+            link("a{b=\"c\"}&d"),
+            "/explore/metrics?query=a%7Bb%3D%22c%22%7D%26d"
+        );
     }
 }

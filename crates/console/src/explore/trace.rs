@@ -3,7 +3,9 @@
 use actix_web::{HttpResponse, http::StatusCode, web};
 use jiff::Timestamp;
 use maud::{Markup, html};
-use plots::{Annotation, Calc, Colour, Format, Legend, Logs, Span, Thresholds, TimeSeries, Unit, Waterfall};
+use plots::{
+    Annotation, Calc, Colour, Format, Legend, Logs, Span, Thresholds, TimeSeries, Unit, Waterfall,
+};
 
 use super::{forms, mistake};
 use crate::{
@@ -63,9 +65,16 @@ pub(crate) async fn page(console: web::Data<Console>, id: web::Path<String>) -> 
             None => p.quiet { "Without the trace it is not known which route it took." },
         }
     };
-    let status = if nowhere { StatusCode::NOT_FOUND } else { StatusCode::OK };
+    let status = if nowhere {
+        StatusCode::NOT_FOUND
+    } else {
+        StatusCode::OK
+    };
     let title = format!("Trace {}", &id[..8]);
-    Page::new(Place::Explore, title, main).with_status(status).wide().respond()
+    Page::new(Place::Explore, title, main)
+        .with_status(status)
+        .wide()
+        .respond()
 }
 
 /// The page for what is no id.
@@ -75,7 +84,9 @@ pub(crate) fn wrong(text: &str, why: &str) -> HttpResponse {
         (mistake(why))
         (forms(text, ""))
     };
-    Page::new(Place::Explore, "Trace", main).with_status(StatusCode::BAD_REQUEST).respond()
+    Page::new(Place::Explore, "Trace", main)
+        .with_status(StatusCode::BAD_REQUEST)
+        .respond()
 }
 
 fn waterfall(trace: &Trace) -> Markup {
@@ -115,7 +126,12 @@ fn log_lines(lines: &Result<Found, Trouble>) -> Markup {
 /// Here every line would lead to this page.
 fn without_trace(found: &Found) -> Vec<plots::Line> {
     let lines = found.lines.iter().cloned();
-    lines.map(|line| plots::Line { trace: None, ..line }).collect()
+    lines
+        .map(|line| plots::Line {
+            trace: None,
+            ..line
+        })
+        .collect()
 }
 
 /// The span by which the service's own metrics counted the request: route and method.
@@ -139,15 +155,24 @@ async fn metrics(console: &Console, trace: &Trace) -> Markup {
         return html! { p.quiet { "No span of flask-api in this trace says which route it took." } };
     };
     let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-    let of = format!(r#"route="{}", method="{}""#, quoted(&route), quoted(&method));
+    let of = format!(
+        r#"route="{}", method="{}""#,
+        quoted(&route),
+        quoted(&method)
+    );
     let rate = format!("sum by (status) (rate(flask_requests_total{{{of}}}[1m])) > 0");
     let errors = format!(
         r#"sum(rate(flask_requests_total{{{of}, status=~"5.."}}[1m])) / sum(rate(flask_requests_total{{{of}}}[1m]))"#
     );
     let latency = |of_all: f64| {
-        format!("histogram_quantile({of_all}, sum by (le) (rate(flask_http_request_duration_seconds_bucket{{{of}}}[1m])))")
+        format!(
+            "histogram_quantile({of_all}, sum by (le) (rate(flask_http_request_duration_seconds_bucket{{{of}}}[1m])))"
+        )
     };
-    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "milliseconds since 1970 are far below 2^53"
+    )]
     let now = Timestamp::now().as_millisecond() as f64 / 1000.0;
     let (start, end) = (trace.start() - AROUND, (trace.start() + AROUND).min(now));
     let (median, slow) = (latency(0.5), latency(0.95));
@@ -159,20 +184,29 @@ async fn metrics(console: &Console, trace: &Trace) -> Markup {
         futures::join!(ask(&rate), ask(&errors), ask(&median), ask(&slow));
     let latencies = medians.and_then(|medians| {
         let name = |series: Vec<Series>, name: &str| {
-            let named: Vec<(String, Series)> = series.into_iter().map(|it| (name.into(), it)).collect();
+            let named: Vec<(String, Series)> =
+                series.into_iter().map(|it| (name.into(), it)).collect();
             named
         };
         Ok([name(medians, "p50"), name(slows?, "p95")].concat())
     });
     let by_status = rates.map(|rates| named(rates, "status"));
-    let share = shares.map(|shares| shares.into_iter().map(|it| ("5xx".to_owned(), it)).collect());
+    let share = shares.map(|shares| {
+        shares
+            .into_iter()
+            .map(|it| ("5xx".to_owned(), it))
+            .collect()
+    });
     let when = Annotation {
         from: trace.start(),
         to: trace.start(),
         text: "this trace".into(),
         colour: Colour::Purple,
     };
-    let draw = |title: &str, unit: &str, series: Result<Vec<(String, Series)>, Trouble>, queries: &[&str]| {
+    let draw = |title: &str,
+                unit: &str,
+                series: Result<Vec<(String, Series)>, Trouble>,
+                queries: &[&str]| {
         html! {
             section.panel.w-8.h-8 {
                 h3 { (title) }
@@ -207,7 +241,10 @@ async fn metrics(console: &Console, trace: &Trace) -> Markup {
 
 fn named(series: Vec<Series>, label: &str) -> Vec<(String, Series)> {
     let name = |labels: &Labels| labels.get(label).cloned().unwrap_or_default();
-    series.into_iter().map(|it| (name(&it.labels), it)).collect()
+    series
+        .into_iter()
+        .map(|it| (name(&it.labels), it))
+        .collect()
 }
 
 fn queries_of(queries: &[&str]) -> Markup {
