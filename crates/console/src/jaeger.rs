@@ -102,7 +102,7 @@ fn read(answer: &Value) -> Vec<Trace> {
 
 fn span(span: &Value, processes: &Value) -> Span {
     /// Jaeger counts microseconds.
-    const MICRO: f64 = 1e-6;
+    const MICRO: f64 = 1e6;
     let process = &processes[span["processID"].as_str().unwrap_or_default()];
     let tags = |of: &Value| -> Vec<(String, String)> {
         let tags = list(of)
@@ -123,7 +123,7 @@ fn span(span: &Value, processes: &Value) -> Span {
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         (
-            log["timestamp"].as_f64().unwrap_or(0.0) * MICRO,
+            log["timestamp"].as_f64().unwrap_or(0.0) / MICRO,
             fields.join(" "),
         )
     });
@@ -135,8 +135,8 @@ fn span(span: &Value, processes: &Value) -> Span {
         parent: parent.map(|it| text(&it["spanID"])),
         service: text(&process["serviceName"]),
         operation: text(&span["operationName"]),
-        start: span["startTime"].as_f64().unwrap_or(0.0) * MICRO,
-        duration: span["duration"].as_f64().unwrap_or(0.0) * MICRO,
+        start: span["startTime"].as_f64().unwrap_or(0.0) / MICRO,
+        duration: span["duration"].as_f64().unwrap_or(0.0) / MICRO,
         failed,
         attributes,
         events: events.collect(),
