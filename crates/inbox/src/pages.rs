@@ -120,7 +120,7 @@ fn slack(payload: &Value) -> Markup {
                 // Not a style, which the pages' policy lets nobody set.
                 svg.colour aria-hidden="true" { rect width="100%" height="100%" fill=(colour(text(attachment, "color"))) {} }
                 @if let Some(pretext) = attachment["pretext"].as_str() { p { (mrkdwn(pretext)) } }
-                h3 { (link(text(attachment, "title_link"), &unescaped(text(attachment, "title")))) }
+                h2.title { (link(text(attachment, "title_link"), &unescaped(text(attachment, "title")))) }
                 div.text { (mrkdwn(text(attachment, "text"))) }
                 @for field in attachment["fields"].as_array().into_iter().flatten() {
                     p.field { strong { (unescaped(text(field, "title"))) } " " (mrkdwn(text(field, "value"))) }
@@ -139,7 +139,7 @@ fn slack(payload: &Value) -> Markup {
 fn pagerduty(event: &Value) -> Markup {
     let payload = &event["payload"];
     html! {
-        h3 { (text(event, "event_action")) ": " (text(payload, "summary")) }
+        h2.title { (text(event, "event_action")) ": " (text(payload, "summary")) }
         p { span.severity { (text(payload, "severity")) } " at " (text(payload, "source")) ", incident " code { (text(event, "dedup_key").chars().take(12).collect::<String>()) } }
         @if let Some(details) = payload["custom_details"].as_object() {
             dl {
@@ -160,7 +160,7 @@ fn mail(message: &Message) -> Markup {
     let to = payload["to"].as_array().into_iter().flatten();
     let to: Vec<&str> = to.filter_map(Value::as_str).collect();
     html! {
-        h3 { (text(payload, "subject")) }
+        h2.title { (text(payload, "subject")) }
         p.meta { "from " (text(payload, "from")) " to " (to.join(", ")) }
         @if payload["html"].is_string() {
             iframe src={ "/inbox/mail/" (message.id) } sandbox="allow-popups" loading="lazy" title={ "Mail: " (text(payload, "subject")) } {}

@@ -129,6 +129,25 @@ pub enum Source {
         /// The program inside it.
         program: &'static str,
     },
+    /// Packages of the Debian family's archive unpacked together with the libraries that they need, for a program that brings
+    /// many of them.
+    DebianTree {
+        /// Package names.
+        packages: &'static [&'static str],
+        /// The program inside one of them.
+        program: &'static str,
+    },
+    /// A package of npm's registry, unpacked into the cache; nothing in it is run to install it.
+    Npm {
+        /// Package name.
+        package: &'static str,
+        /// Its version.
+        version: &'static str,
+        /// SHA-512 of its archive, in Base64, as the registry writes it.
+        integrity: &'static str,
+        /// The file inside it that is wanted.
+        program: &'static str,
+    },
     /// Built from source by a Go module of ours, whose `go.sum` pins every dependency.
     Go {
         /// Directory of the module below the project's root.

@@ -328,9 +328,29 @@ pub const COMPONENTS: &[Component] = &[
 ];
 
 /// What only tests run: a Kubernetes API server, to hold manifests and service discovery against, the
-/// Prometheus that clusters run, which Debian's, built without Kubernetes, is not, and the oldest Alertmanager that our
-/// configuration is for.
+/// Prometheus that clusters run, which Debian's, built without Kubernetes, is not; the oldest Alertmanager that our
+/// configuration is for; the browser in which the console is looked at, and what judges whether everybody can read it.
 pub const FOR_TESTS: &[Component] = &[
+    Component {
+        name: "chromium",
+        role: "looks at the console, driven by chromedriver",
+        source: Source::DebianTree {
+            packages: &["chromium", "chromium-driver", "fonts-dejavu-core"],
+            program: "usr/lib/chromium/chromium",
+        },
+        ..PLAIN
+    },
+    Component {
+        name: "axe-core",
+        role: "judges accessibility, in the browser",
+        source: Source::Npm {
+            package: "axe-core",
+            version: "4.14.1",
+            integrity: "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
+            program: "package/axe.min.js",
+        },
+        ..PLAIN
+    },
     Component {
         name: "alertmanager-0.25",
         role: "the oldest Alertmanager that alertmanager/ is for, and its amtool",
