@@ -356,6 +356,8 @@ impl Draft {
             json!({ "cellHeight": "sm", "frameIndex": 0, "showHeader": true }),
         )
         .custom("align", "auto")
+        .custom("cellOptions", json!({ "type": "auto" }))
+        .custom("inspect", false)
         .custom("filterable", true)
         .unit(unit)
     }

@@ -124,6 +124,11 @@ impl Facts {
             .ok_or_else(|| Error::Threshold(alert.into()))
     }
 
+    /// What is in use when an alert looks at what is left.
+    pub(crate) fn complement(&self, alert: &str) -> Result<f64, Error> {
+        Ok(rounded(1.0 - self.threshold(alert)?))
+    }
+
     /// Seconds from which on an answer is late for an objective.
     pub(crate) fn latency_bound(&self, name: &str) -> Result<f64, Error> {
         let bounds = &self.objective(name)?.latency_bounds;
@@ -161,13 +166,17 @@ impl Facts {
 
 /// The share of requests that may be bad: 0.001 at 99.9 %.
 pub(crate) fn budget(objective: &Objective) -> f64 {
-    // Without the digits that binary arithmetic adds behind the twelfth.
-    ((1.0 - objective.ratio) * 1e12).round() / 1e12
+    rounded(1.0 - objective.ratio)
 }
 
-/// How many times faster than it lasts a budget has to burn until somebody is woken at once.
-pub(crate) fn page_factor() -> f64 {
-    slo::burn_rates()[0].factor
+/// The share of bad requests that wakes somebody at once.
+pub(crate) fn page_at(objective: &Objective) -> f64 {
+    rounded(slo::burn_rates()[0].factor * budget(objective))
+}
+
+/// Without the digits that binary arithmetic adds behind the twelfth.
+pub(crate) fn rounded(number: f64) -> f64 {
+    (number * 1e12).round() / 1e12
 }
 
 fn rules(root: &Path, file: &str) -> Result<Vec<Rule>, Error> {

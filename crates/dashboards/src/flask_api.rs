@@ -3,6 +3,7 @@
 use crate::{
     Error, Facts,
     build::{Draft, Page},
+    facts,
     model::{Dashboard, DataSourceKind, JaegerQuery},
 };
 
@@ -75,8 +76,8 @@ fn error_share(by: &str) -> String {
 }
 
 fn glance(page: &mut Page, facts: &Facts) -> Result<(), Error> {
-    let budget = crate::facts::budget(facts.objective("availability")?);
-    let page_at = crate::facts::page_factor() * budget;
+    let availability = facts.objective("availability")?;
+    let (budget, page_at) = (facts::budget(availability), facts::page_at(availability));
     page.row("At a glance");
     page.put(
         4,
@@ -201,7 +202,7 @@ fn errors(page: &mut Page, facts: &Facts) -> Result<(), Error> {
         8,
         8,
         Draft::timeseries(
-            "Error rate",
+            "Error rate by route",
             "percentunit",
             "Share answered with 5xx, by route. 0 is what one wants to see.",
         )

@@ -111,10 +111,7 @@ fn glance(page: &mut Page, facts: &Facts) -> Result<(), Error> {
         .decimals(0)
         .steps(
             "green",
-            &[
-                (0.8, "yellow"),
-                (1.0 - facts.threshold("NodeMemoryLow")?, "red"),
-            ],
+            &[(0.8, "yellow"), (facts.complement("NodeMemoryLow")?, "red")],
         )
         .line(&format!("max({})", memory_used()), "memory"),
     );
@@ -132,7 +129,7 @@ fn glance(page: &mut Page, facts: &Facts) -> Result<(), Error> {
             "green",
             &[
                 (0.8, "yellow"),
-                (1.0 - facts.threshold("NodeDiskSpaceLow")?, "red"),
+                (facts.complement("NodeDiskSpaceLow")?, "red"),
             ],
         )
         .line(&format!("max({})", disk_used()), "disk"),
@@ -172,21 +169,23 @@ fn nodes(page: &mut Page, facts: &Facts) -> Result<(), Error> {
     page.put(
         8,
         8,
-        Draft::timeseries("Load for each core", "short", "Processes that run or wait, for each core. Above 1 they wait.")
-            .zero_based()
-            .line(
-                &format!(
-                    r#"node_load1{{{NODE}}} / on (instance) group_left () count by (instance) (node_cpu_seconds_total{{{NODE}, mode="idle"}})"#
-                ),
-                "{{instance}}",
-            ),
+        Draft::timeseries(
+            "Load for each core",
+            "short",
+            "Processes that run or wait, for each core. Above 1 they wait.",
+        )
+        .zero_based()
+        .line(
+            r#"instance:node_load1_per_cpu:ratio{instance=~"$instance"}"#,
+            "{{instance}}",
+        ),
     );
     page.put(
         8,
         8,
         Draft::timeseries("Memory by node", "percentunit", "Share in use, what the kernel could give back left out; the line is where NodeMemoryLow fires.")
             .between(0.0, 1.0)
-            .limit(1.0 - facts.threshold("NodeMemoryLow")?)
+            .limit(facts.complement("NodeMemoryLow")?)
             .line(&memory_used(), "{{instance}}"),
     );
     Ok(())
@@ -238,7 +237,7 @@ fn storage(page: &mut Page, facts: &Facts) -> Result<(), Error> {
             "Share in use; the line is where NodeDiskSpaceLow fires.",
         )
         .between(0.0, 1.0)
-        .limit(1.0 - facts.threshold("NodeDiskSpaceLow")?)
+        .limit(facts.complement("NodeDiskSpaceLow")?)
         .line(&disk_used(), "{{instance}} {{mountpoint}}"),
     );
     page.put(
@@ -259,7 +258,7 @@ fn storage(page: &mut Page, facts: &Facts) -> Result<(), Error> {
         7,
         Draft::bars("Persistent volumes", "percentunit", "Share of each volume in use; red: KubeVolumeFillingUp.")
             .between(0.0, 1.0)
-            .steps("green", &[(0.8, "yellow"), (1.0 - facts.threshold("KubeVolumeFillingUp")?, "red")])
+            .steps("green", &[(0.8, "yellow"), (facts.complement("KubeVolumeFillingUp")?, "red")])
             .when_empty("no cluster")
             .now(
                 &format!(

@@ -32,7 +32,7 @@ fn now(page: &mut Page, facts: &Facts) -> Result<(), Error> {
     let availability = facts.objective("availability")?;
     let budget = facts::budget(availability);
     let slow = facts.latency_bound("latency")?;
-    let page_at = facts::page_factor() * budget;
+    let page_at = facts::page_at(availability);
     page.row("Now");
     page.put(
         4,

@@ -143,12 +143,12 @@ fn indicators(page: &mut Page, facts: &Facts) -> Result<(), Error> {
     for (name, title, description) in [
         (
             "availability",
-            "Availability",
+            "Availability over time",
             "Share of requests answered without a 5xx status, over windows from short to the period; the line is the objective.",
         ),
         (
             "latency",
-            "Latency indicator",
+            "Answered in time, over time",
             "Share of requests answered within the threshold, over windows from short to the period; the line is the objective.",
         ),
     ] {
