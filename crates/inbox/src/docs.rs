@@ -2,31 +2,51 @@
 
 use std::path::Path;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd};
 
-const STYLE: &str = include_str!("inbox.css");
+/// Every document, by its title.
+pub(crate) fn index(dir: Option<&Path>) -> Markup {
+    let mut documents: Vec<(String, String)> = dir
+        .and_then(|dir| std::fs::read_dir(dir).ok())
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let name = path.file_name()?.to_str()?.to_owned();
+            let text = read(path.parent()?, &name)?;
+            let title = text.lines().find_map(|line| line.strip_prefix("# "));
+            Some((title.unwrap_or(&name).to_owned(), name))
+        })
+        .collect();
+    documents.sort();
+    html! {
+        h1 { "Docs" }
+        @if documents.is_empty() {
+            p.empty { "There are no documents here; " code { "--docs DIR" } " names their directory." }
+        }
+        ul.documents {
+            @for (title, name) in &documents {
+                li { a href={ "/docs/" (name) } { (title) } }
+            }
+        }
+    }
+}
 
-/// The page of a document, `None` when there is none of that name.
-pub(crate) fn page(dir: &Path, name: &str) -> Option<Markup> {
+/// The text of a document, `None` when there is none of that name.
+fn read(dir: &Path, name: &str) -> Option<String> {
     let plain = |it: char| it.is_ascii_alphanumeric() || it == '-';
     let stem = name.strip_suffix(".md")?;
     if stem.is_empty() || !stem.chars().all(plain) {
         return None;
     }
-    let text = std::fs::read_to_string(dir.join(name)).ok()?;
-    Some(html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (stem) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body { main { (PreEscaped(rendered(&text))) } }
-        }
-    })
+    std::fs::read_to_string(dir.join(name)).ok()
+}
+
+/// The page of a document, `None` when there is none of that name.
+pub(crate) fn page(dir: &Path, name: &str) -> Option<Markup> {
+    let text = read(dir, name)?;
+    Some(html! { div.document { (PreEscaped(rendered(&text))) } })
 }
 
 fn rendered(text: &str) -> String {

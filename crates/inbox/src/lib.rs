@@ -12,6 +12,7 @@ mod pagerduty;
 mod pages;
 mod receivers;
 mod server;
+mod site;
 mod slack;
 mod smtp;
 mod store;
@@ -20,7 +21,6 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,6 +32,7 @@ pub use behaviour::{Behaviour, LONGEST, SLOW, Trouble};
 pub use dead_mans_switch::{ALARM, DeadMansSwitch, RECEIVER, Report, State};
 pub use message::{Channel, Message, Refusal, Status};
 pub use receivers::Receivers;
+pub use site::{Area, Part, Site};
 pub use store::{KEPT, Store};
 
 use message::Notification;
@@ -162,6 +163,21 @@ fn report(error: &Error) {
     eprintln!("inbox: {error}");
 }
 
+/// What was received last, for a page beside the inbox.
+#[derive(Debug, Clone)]
+pub struct Newest(Arc<Inbox>);
+
+impl Newest {
+    /// So many messages, the latest first.
+    #[must_use]
+    pub fn take(&self, number: usize) -> Vec<Message> {
+        let mut messages = self.0.store.messages();
+        messages.reverse();
+        messages.truncate(number);
+        messages
+    }
+}
+
 /// The stand-ins, bound to their ports.
 #[derive(Debug)]
 pub struct StandIns {
@@ -208,11 +224,17 @@ impl StandIns {
         self.smtp.local_addr()
     }
 
-    /// Serves until SIGTERM or Ctrl-C.
+    /// The newest messages, the latest first.
+    #[must_use]
+    pub fn newest(&self) -> Newest {
+        Newest(Arc::clone(&self.inbox))
+    }
+
+    /// Serves until SIGTERM or Ctrl-C, as a part of `site`.
     ///
     /// # Errors
     /// When a listener fails.
-    pub async fn run(self) -> Result<(), Error> {
+    pub async fn run(self, site: Site) -> Result<(), Error> {
         let smtp = tokio::net::TcpListener::from_std(self.smtp)?;
         let mail = tokio::spawn(smtp::serve(smtp, Arc::clone(&self.inbox)));
         let watched = Arc::clone(&self.inbox);
@@ -226,9 +248,11 @@ impl StandIns {
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(data.clone())
+                .app_data(web::Data::new(site.frame))
                 .app_data(web::PayloadConfig::new(2 * pagerduty::EVENT))
                 .wrap(from_fn(server::check_host))
                 .configure(server::register)
+                .configure(|routes| (site.routes)(routes))
         })
         .on_connect(server::on_connect)
         .workers(1)
@@ -253,18 +277,4 @@ fn bind(address: SocketAddr, option: &'static str) -> Result<TcpListener, Error>
         option,
         source,
     })
-}
-
-/// Runs the stand-ins as a program.
-#[must_use]
-pub fn run(args: Args) -> ExitCode {
-    let result = StandIns::bind(args)
-        .and_then(|stand_ins| actix_web::rt::System::new().block_on(stand_ins.run()));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            report(&error);
-            ExitCode::from(2)
-        }
-    }
 }

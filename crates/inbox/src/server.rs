@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    Channel, Inbox, Status, Trouble, behaviour, dead_mans_switch, docs, pagerduty, pages, slack,
+    Area, Channel, Inbox, Part, Status, Trouble, behaviour, dead_mans_switch, docs, pagerduty,
+    pages, slack,
 };
 
 /// The client's connection, to be cut as a provider that is down would.
@@ -27,8 +28,8 @@ pub(crate) fn register(routes: &mut web::ServiceConfig) {
             "/healthz",
             web::get().to(async || HttpResponse::Ok().body("ok\n")),
         )
-        .route("/", web::get().to(async || see_other()))
         .route("/inbox", web::get().to(page))
+        .route("/docs", web::get().to(documents))
         .route("/docs/{name}", web::get().to(document))
         .route("/inbox/mail/{id}", web::get().to(mail_page))
         .route(
@@ -53,12 +54,6 @@ pub(crate) fn register(routes: &mut web::ServiceConfig) {
                 .get(show_behaviour)
                 .put(set_behaviour),
         );
-}
-
-fn see_other() -> HttpResponse {
-    HttpResponse::SeeOther()
-        .insert_header((header::LOCATION, "/inbox"))
-        .finish()
 }
 
 /// Lets in only requests that name this server as their host: a page from elsewhere, whose name was made to resolve to
@@ -366,8 +361,15 @@ fn is_foreign(request: &HttpRequest) -> bool {
         != host
 }
 
-async fn page(filter: web::Query<Filter>, inbox: web::Data<Inbox>) -> HttpResponse {
-    html(pages::inbox(&inbox, &filter))
+/// How a part becomes a page.
+type Frame = web::Data<fn(Part) -> HttpResponse>;
+
+async fn page(filter: web::Query<Filter>, inbox: web::Data<Inbox>, frame: Frame) -> HttpResponse {
+    frame(Part {
+        title: "Inbox".into(),
+        area: Area::Inbox,
+        main: pages::inbox(&inbox, &filter),
+    })
 }
 
 async fn mail_page(id: web::Path<u64>, inbox: web::Data<Inbox>) -> HttpResponse {
@@ -387,19 +389,24 @@ async fn mail_page(id: web::Path<u64>, inbox: web::Data<Inbox>) -> HttpResponse 
     }
 }
 
-async fn document(name: web::Path<String>, inbox: web::Data<Inbox>) -> HttpResponse {
-    let page = inbox.docs.as_deref().and_then(|dir| docs::page(dir, &name));
-    page.map_or_else(|| HttpResponse::NotFound().body("no such document\n"), html)
+async fn documents(inbox: web::Data<Inbox>, frame: Frame) -> HttpResponse {
+    frame(Part {
+        title: "Docs".into(),
+        area: Area::Docs,
+        main: docs::index(inbox.docs.as_deref()),
+    })
 }
 
-fn html(page: maud::Markup) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/html; charset=utf-8")
-        .insert_header((header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(page.into_string())
+async fn document(name: web::Path<String>, inbox: web::Data<Inbox>, frame: Frame) -> HttpResponse {
+    let main = inbox.docs.as_deref().and_then(|dir| docs::page(dir, &name));
+    match main {
+        Some(main) => frame(Part {
+            title: name.trim_end_matches(".md").into(),
+            area: Area::Docs,
+            main,
+        }),
+        None => HttpResponse::NotFound().body("no such document\n"),
+    }
 }
 
 /// Remembers the connection's socket for [`cut`].

@@ -2,22 +2,17 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, bail};
+use ::console::chaos::{Admin, SERVICES};
+use anyhow::Context;
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets};
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use service::{About, Fault, Kind};
 use stack::{Board, HOST, State};
 
 use crate::place::{Place, Usage};
-
-/// The services that have faults, and the components that are their replicas.
-const SERVICES: [(&str, &[&str]); 2] = [
-    ("flask-api", &["flask-api-1", "flask-api-2"]),
-    ("payments", &["payments"]),
-];
 
 /// Faults on purpose, always with an end.
 #[derive(Debug, Subcommand)]
@@ -182,11 +177,11 @@ fn list(place: &Place, args: &List) -> anyhow::Result<ExitCode> {
     // What there is to start can be read without a lab.
     let (running, activities) = match place.running() {
         Ok(board) => {
-            let admin = Admin::new(place, board)?;
+            let admin = admin(place, &board)?;
             let replicas: Vec<_> = SERVICES
                 .iter()
                 .flat_map(|(_, replicas)| replicas.iter().copied())
-                .filter(|replica| admin.is_ready(replica))
+                .filter(|replica| is_ready(&board, replica))
                 .collect();
             (
                 true,
@@ -247,7 +242,7 @@ async fn active(admin: &Admin, replica: &'static str) -> anyhow::Result<Vec<Acti
 
 fn start(place: &Place, args: &Start) -> anyhow::Result<ExitCode> {
     let replicas = replicas(Some(&args.service), args.replica)?;
-    let admin = Admin::new(place, place.running()?)?;
+    let admin = admin(place, &place.running()?)?;
     let Chosen { fault, parameters } = &args.chosen;
     let path = format!("/chaos/{}", fault.about().name);
     let started = crate::block_on(async {
@@ -295,14 +290,15 @@ fn settings(settings: &Value) -> String {
 
 fn stop(place: &Place, args: &Stop) -> anyhow::Result<ExitCode> {
     let replicas = replicas(args.service.as_deref(), args.replica)?;
-    let admin = Admin::new(place, place.running()?)?;
+    let board = place.running()?;
+    let admin = admin(place, &board)?;
     let fault = args.fault.as_deref().and_then(Fault::find);
     let stopped = crate::block_on(async {
         let mut stopped = Vec::new();
         // One that has crashed, say, has nothing left to stop.
         for replica in replicas
             .into_iter()
-            .filter(|replica| admin.is_ready(replica))
+            .filter(|replica| is_ready(&board, replica))
         {
             for activity in active(&admin, replica).await? {
                 let wanted = fault.is_none_or(|fault| fault.about().name == activity.fault);
@@ -353,105 +349,25 @@ fn replicas(service: Option<&str>, replica: Option<usize>) -> Result<Vec<&'stati
     }
 }
 
-/// The admin ports of a lab, and the secret that opens them.
-pub(crate) struct Admin {
-    board: Board,
-    token: String,
-    token_file: std::path::PathBuf,
-    http: reqwest::Client,
+/// The admin ports of the lab that runs here, and the secret that opens them.
+pub(crate) fn admin(place: &Place, board: &Board) -> anyhow::Result<Admin> {
+    let replicas = SERVICES.iter().flat_map(|(_, replicas)| replicas.iter());
+    let ports = replicas.filter_map(|replica| {
+        let port = board.get(replica)?.ports.get("admin")?;
+        Some(((*replica).to_owned(), format!("http://{HOST}:{port}")))
+    });
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(10))
+        .build()
+        .context("cannot make an HTTP client")?;
+    let token_file = place.layout()?.chaos_token_file();
+    Ok(Admin::new(ports.collect(), &token_file, http)?)
 }
 
-impl Admin {
-    pub(crate) fn new(place: &Place, board: Board) -> anyhow::Result<Self> {
-        let token_file = place.layout()?.chaos_token_file();
-        let token = std::fs::read_to_string(&token_file).with_context(|| {
-            format!(
-                "cannot read the token {}, which `lab up` makes",
-                token_file.display()
-            )
-        })?;
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(10))
-            .build()
-            .context("cannot make an HTTP client")?;
-        Ok(Self {
-            board,
-            token: token.trim().to_owned(),
-            token_file,
-            http,
-        })
-    }
-
-    fn is_ready(&self, component: &str) -> bool {
-        // One that the unready fault has made so counts as failed, and is still to be asked.
-        self.board.get(component).is_some_and(|status| {
-            status.pid.is_some() && matches!(status.state, State::Ready | State::Failed)
-        })
-    }
-
-    pub(crate) async fn ask(
-        &self,
-        component: &str,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> anyhow::Result<Value> {
-        let port = self
-            .board
-            .get(component)
-            .and_then(|status| status.ports.get("admin"))
-            .ok_or_else(|| Usage(format!("{component} is not part of the lab that runs here")))?;
-        self.ask_at(component, *port, method, path, body).await
-    }
-
-    /// The same of a component that the board does not know.
-    pub(crate) async fn ask_at(
-        &self,
-        component: &str,
-        port: u16,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> anyhow::Result<Value> {
-        let mut request = self
-            .http
-            .request(method, format!("http://{HOST}:{port}{path}"))
-            .bearer_auth(&self.token);
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let answer = request.send().await.with_context(|| {
-            format!("{component} does not answer; `lab status` tells how it is")
-        })?;
-        let status = answer.status();
-        let body: Value = answer.json().await.unwrap_or_default();
-        if status.is_success() {
-            return Ok(body);
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            bail!(
-                "{component} does not take the token of {}; it was started with another: restart the lab",
-                self.token_file.display()
-            );
-        }
-        let mistakes: Vec<_> = body["errors"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|mistake| {
-                let text = |key: &str| mistake[key].as_str().unwrap_or_default().to_owned();
-                format!("{} {}", text("field"), text("message"))
-            })
-            .collect();
-        let detail = match mistakes.is_empty() {
-            true => body["detail"].as_str().unwrap_or("no detail").to_owned(),
-            false => mistakes.join("; "),
-        };
-        let text = format!("{component} answers {status}: {detail}");
-        match status.is_client_error() {
-            true => Err(Usage(text).into()),
-            false => bail!(text),
-        }
-    }
+fn is_ready(board: &Board, component: &str) -> bool {
+    // One that the unready fault has made so counts as failed, and is still to be asked.
+    board.get(component).is_some_and(|status| {
+        status.pid.is_some() && matches!(status.state, State::Ready | State::Failed)
+    })
 }

@@ -6,11 +6,11 @@ use ::inbox::{Channel, Message, Refusal, Status, Trouble};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use comfy_table::{ContentArrangement, Table, presets};
-use console::style;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stack::{HOST, State};
+use terminal::style;
 
 use crate::place::{Place, Usage};
 

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use console::style;
 use futures::future::join_all;
 use stack::{Component, Installer, Progress, Source, table};
+use terminal::style;
 
 use crate::{place::Place, view::Steps};
 
@@ -12,7 +12,7 @@ use crate::{place::Place, view::Steps};
 /// compiled. What is there already is checked against its recorded hash.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Which ones [default: all that the lab starts]; alertmanager-0.25, etcd, kube-apiserver, kubectl and prometheus-3 are for tests
+    /// Which ones [default: all that the lab starts]; alertmanager-0.25, axe-core, chromium, etcd, kube-apiserver, kubectl and prometheus-3 are for tests
     #[arg(value_name = "COMPONENT")]
     components: Vec<String>,
 }

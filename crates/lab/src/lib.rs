@@ -8,6 +8,8 @@
 
 mod chaos;
 mod committed;
+mod console;
+mod dashboards;
 mod doctor;
 mod down;
 mod drill;
@@ -79,6 +81,9 @@ enum Command {
     /// Make Prometheus rules of service level objectives
     #[command(subcommand)]
     Slo(slo::Args),
+    /// Make the dashboards that Grafana shows
+    #[command(subcommand)]
+    Dashboards(dashboards::Args),
     /// The same in a Kubernetes cluster
     #[command(subcommand)]
     K8s(k8s::Args),
@@ -86,6 +91,7 @@ enum Command {
     #[command(subcommand)]
     Oncall(oncall::Args),
     Inbox(inbox::Args),
+    Console(console::Args),
     /// Search the services' log lines, or follow them
     Logs(logs::Args),
     /// Run one of our own programs; the lab starts them so
@@ -120,27 +126,32 @@ fn run(cli: Cli) -> ExitCode {
         Command::Chaos(args) => chaos::chaos(place, &args),
         Command::Drill(args) => drill::drill(place, &args),
         Command::Slo(args) => slo::slo(place, &args),
+        Command::Dashboards(args) => dashboards::dashboards(place, &args),
         Command::K8s(args) => k8s::k8s(place, &args),
         Command::Oncall(args) => oncall::oncall(place, &args),
         Command::Logs(args) => logs::logs(place, &args),
         Command::Inbox(args) => inbox::inbox(place, &args),
+        Command::Console(args) => console::console(place, &args),
         Command::Component(program) => return program.run(),
     };
     result.unwrap_or_else(|error| {
         // Errors of the stack say their cause themselves; printing it again would say it twice.
         let (text, code) = match error.downcast_ref::<stack::Error>() {
             Some(error) => (error.to_string(), error.exit_code()),
-            None => (
-                format!("{error:#}"),
-                if error.is::<place::Usage>() { 2 } else { 1 },
-            ),
+            None => (format!("{error:#}"), if is_usage(&error) { 2 } else { 1 }),
         };
         eprintln!(
             "{} {text}",
-            console::style("error:").red().bold().for_stderr()
+            terminal::style("error:").red().bold().for_stderr()
         );
         ExitCode::from(code)
     })
+}
+
+/// Whether the command line asked for something that makes no sense here.
+fn is_usage(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<::console::chaos::Error>();
+    error.is::<place::Usage>() || refused.is_some_and(::console::chaos::Error::is_usage)
 }
 
 /// Lets `lab status | head` end as other programs do when their reader has gone away, instead of

@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use console::{Style, style};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 use stack::{HOST, State};
+use terminal::{Style, style};
 
 use crate::{
     place::{Place, Usage},

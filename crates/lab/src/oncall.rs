@@ -5,7 +5,6 @@ use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, bail, ensure};
 use clap::{Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
-use console::style;
 use jiff::{Timestamp, civil::Date};
 use oncall::{
     Coverage, Error, Role, Roster,
@@ -14,6 +13,7 @@ use oncall::{
 };
 use serde_json::{Value, json};
 use stack::Layout;
+use terminal::style;
 
 use crate::{
     committed::{self, Committed},

@@ -20,8 +20,8 @@ pub(crate) enum Program {
     Payments(Box<payments::Args>),
     /// Business metrics of the shop
     CustomFlaskExporter(Box<custom_flask_exporter::Args>),
-    /// Stand-ins for Slack, PagerDuty and a mail server
-    Console(Box<::inbox::Args>),
+    /// The pages people look at, and stand-ins for Slack, PagerDuty and a mail server
+    Console(Box<::console::Args>),
     /// Load generator
     Loadgen(Box<loadgen::Args>),
 }
@@ -34,7 +34,7 @@ impl Program {
             Self::FlaskApi(args) => flask_api::run(*args),
             Self::Payments(args) => payments::run(*args),
             Self::CustomFlaskExporter(args) => custom_flask_exporter::run(*args),
-            Self::Console(args) => ::inbox::run(*args),
+            Self::Console(args) => ::console::run(*args),
             Self::Loadgen(args) => loadgen::run(*args),
         }
     }

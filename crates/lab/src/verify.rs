@@ -8,8 +8,8 @@ mod rows;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use console::style;
 use serde::Serialize;
+use terminal::style;
 
 pub(crate) use endpoints::Endpoints;
 use followed::Followed;

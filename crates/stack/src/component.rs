@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use crate::{Error, Installed, Layout, Ports};
+use crate::{Error, Installed, Layout, Ports, install::on_path};
 
 /// One process of the stack: how to get it, how to start it, how to tell that it works.
 #[derive(Debug)]
@@ -29,6 +29,17 @@ pub struct Component {
     pub tier: u8,
     /// Prepares its run directory and gives its command line; `None` for what the lab does not start.
     pub launch: Option<Prepare>,
+}
+
+impl Component {
+    /// Whether a lab on this machine starts it: it has a command line, and what the user has to bring is there.
+    pub fn starts(&self) -> bool {
+        self.launch.is_some()
+            && match self.source {
+                Source::External { program, .. } => on_path(program).is_some(),
+                _ => true,
+            }
+    }
 }
 
 /// Makes what a component needs to find and says how to start it.
@@ -129,6 +140,25 @@ pub enum Source {
         /// Package name.
         package: &'static str,
         /// The program inside it.
+        program: &'static str,
+    },
+    /// Packages of the Debian family's archive unpacked together with the libraries that they need, for a program that brings
+    /// many of them.
+    DebianTree {
+        /// Package names.
+        packages: &'static [&'static str],
+        /// The program inside one of them.
+        program: &'static str,
+    },
+    /// A package of npm's registry, unpacked into the cache; nothing in it is run to install it.
+    Npm {
+        /// Package name.
+        package: &'static str,
+        /// Its version.
+        version: &'static str,
+        /// SHA-512 of its archive, in Base64, as the registry writes it.
+        integrity: &'static str,
+        /// The file inside it that is wanted.
         program: &'static str,
     },
     /// Built from source by a Go module of ours, whose `go.sum` pins every dependency.

@@ -9,6 +9,7 @@ mod elasticsearch;
 mod go;
 mod jdk;
 mod maven;
+mod npm;
 
 use std::{
     fs::File,
@@ -110,12 +111,17 @@ impl Installer {
                     cure,
                 }),
             },
-            Source::Debian { .. } => Ok(recorded(&self.debian_dir(component), None)),
+            Source::Debian { .. } | Source::DebianTree { .. } => {
+                Ok(recorded(&self.debian_dir(component), None))
+            }
+            Source::Npm { version, .. } => {
+                Ok(recorded(&self.versioned_dir(component, version), None))
+            }
             Source::Go { .. } => Ok(recorded(&self.go_dir(component)?, None)),
             Source::Elasticsearch => {
                 let (release, jdk) = elasticsearch::choice()?;
                 Ok(recorded(
-                    &self.elasticsearch_dir(component, release),
+                    &self.versioned_dir(component, release.version),
                     Some(jdk.home),
                 ))
             }
@@ -152,6 +158,32 @@ impl Installer {
                 let version = apt.unpack(&[(*package).to_owned()], &partial).await?;
                 finish(&partial, &dir, &version, Path::new(program))?;
             }
+            Source::DebianTree { packages, program } => {
+                let dir = self.debian_dir(component);
+                let partial = partial(&dir)?;
+                let first = packages.first().copied().unwrap_or_default();
+                let apt = Apt::open(self.layout.cache(), component.name, first, progress).await?;
+                let packages = apt.tree(packages, debian::is_library).await?;
+                let version = apt.unpack(&packages, &partial).await?;
+                finish(&partial, &dir, &version, Path::new(program))?;
+            }
+            Source::Npm {
+                package,
+                version,
+                integrity,
+                program,
+            } => {
+                let dir = self.versioned_dir(component, version);
+                let partial = partial(&dir)?;
+                let archive = npm::Archive {
+                    component: component.name,
+                    package,
+                    version,
+                    integrity,
+                };
+                archive.unpack(&partial, progress).await?;
+                finish(&partial, &dir, version, Path::new(program))?;
+            }
             Source::Go {
                 module,
                 package,
@@ -174,7 +206,7 @@ impl Installer {
             }
             Source::Elasticsearch => {
                 let (release, jdk) = elasticsearch::choice()?;
-                let dir = self.elasticsearch_dir(component, release);
+                let dir = self.versioned_dir(component, release.version);
                 let partial = partial(&dir)?;
                 elasticsearch::fetch(release, self.layout.cache(), &partial, &jdk, progress)
                     .await?;
@@ -204,6 +236,17 @@ impl Installer {
             Source::Debian { package, .. } => {
                 debian::tools(component.name)?;
                 Ok(format!("package {package}, by apt-get, without root"))
+            }
+            Source::DebianTree { packages, .. } => {
+                debian::tools(component.name)?;
+                Ok(format!(
+                    "packages {} and their libraries, by apt-get, without root",
+                    packages.join(", ")
+                ))
+            }
+            Source::Npm { package, .. } => {
+                npm::tools(component.name)?;
+                Ok(format!("package {package}, by npm"))
             }
             Source::Go { module, .. } => {
                 go::tool(component.name)?;
@@ -274,14 +317,10 @@ impl Installer {
             .join(format!("{}-{version}-{pin}", component.name)))
     }
 
-    fn elasticsearch_dir(
-        &self,
-        component: &Component,
-        release: &elasticsearch::Release,
-    ) -> PathBuf {
+    fn versioned_dir(&self, component: &Component, version: &str) -> PathBuf {
         self.layout
             .cache()
-            .join(format!("{}-{}", component.name, release.version))
+            .join(format!("{}-{version}", component.name))
     }
 
     /// Keeps two labs from installing the same component at once.

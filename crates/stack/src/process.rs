@@ -81,7 +81,8 @@ impl Group {
         self.id.as_raw().unsigned_abs()
     }
 
-    pub(crate) fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+    /// Its output and errors, where they are piped and nobody has taken them yet.
+    pub fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
         (self.child.stdout.take(), self.child.stderr.take())
     }
 

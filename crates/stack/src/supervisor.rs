@@ -84,7 +84,7 @@ impl Supervisor {
         let started: Vec<_> = components
             .iter()
             .copied()
-            .filter(|component| component.launch.is_some())
+            .filter(|component| component.starts())
             .collect();
         let busy = ports.busy(&started);
         if !busy.is_empty() {

@@ -4,16 +4,31 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpStream},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use inbox::{Args, StandIns};
+use actix_web::HttpResponse;
+use inbox::{Args, Site, StandIns};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// A site of nothing but the inbox.
+fn site() -> Site {
+    Site {
+        frame: |part| {
+            HttpResponse::Ok()
+                .content_type("text/html; charset=utf-8")
+                .insert_header(("area", format!("{:?}", part.area)))
+                .body(part.main.into_string())
+        },
+        routes: Arc::new(|_| {}),
+    }
+}
 
 struct Running {
     dir: TempDir,
@@ -63,7 +78,7 @@ impl Running {
             &format!("http://{http}/inbox/slack/services/T/slack-shop/token\n"),
         );
         secret("pagerduty-oncall-first", &format!("{KEY}\n"));
-        let task = tokio::task::spawn_local(async { stand_ins.run().await.unwrap() });
+        let task = tokio::task::spawn_local(async { stand_ins.run(site()).await.unwrap() });
         Self {
             dir,
             http,
@@ -408,14 +423,6 @@ fn the_page_shows_hostile_messages_as_text() {
         assert_eq!(&it.smtp(&lines).await[5][..3], "250");
 
         let answer = it.send(Method::GET, "/inbox", None).await;
-        let policy = answer.headers()["content-security-policy"]
-            .to_str()
-            .unwrap()
-            .to_owned();
-        assert!(
-            policy.contains("default-src 'none'") && !policy.contains("script"),
-            "{policy}"
-        );
         let shown = answer.text().await.unwrap();
         assert!(
             !shown.contains("<script")

@@ -18,7 +18,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpListener, process::Command, task::Jo
 
 use super::journal::{Journal, Owner, Undo, aside};
 use crate::{
-    chaos::Admin,
+    chaos,
     place::{Place, Usage},
 };
 
@@ -113,7 +113,7 @@ impl Act {
 pub(super) struct Scene {
     pub(super) board: Board,
     layout: Layout,
-    admin: Admin,
+    admin: console::chaos::Admin,
     http: reqwest::Client,
     pub(super) journal: Journal,
 }
@@ -139,7 +139,7 @@ impl Scene {
         let board = place.running()?;
         let layout = place.layout()?;
         Ok(Self {
-            admin: Admin::new(place, board.clone())?,
+            admin: chaos::admin(place, &board)?,
             http: reqwest::Client::builder()
                 .no_proxy()
                 .timeout(Duration::from_secs(10))
@@ -614,7 +614,7 @@ impl Stage<'_> {
                     .admin
                     .ask_at(
                         "payments",
-                        port,
+                        &format!("http://{HOST}:{port}"),
                         Method::POST,
                         "/chaos/log-flood",
                         Some(fault),

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
-use console::style;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
+use terminal::style;
 
 use super::{
     clock::{Clock, INTERVAL},

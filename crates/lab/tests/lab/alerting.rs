@@ -39,7 +39,10 @@ impl Inbox {
         let http = stand_ins.http_address().unwrap().to_string();
         let smtp = stand_ins.smtp_address().unwrap().to_string();
         std::thread::spawn(move || {
-            let ended = actix_web::rt::System::new().block_on(stand_ins.run());
+            let ended = actix_web::rt::System::new().block_on(stand_ins.run(::inbox::Site {
+                frame: |part| actix_web::HttpResponse::Ok().body(part.main.into_string()),
+                routes: std::sync::Arc::new(|_| {}),
+            }));
             ended.unwrap();
         });
         for team in ["shop", "platform"] {

@@ -27,6 +27,17 @@ pub(super) fn tools(component: &str) -> Result<(), Error> {
         .try_for_each(|tool| Tool::new(tool, component, NEEDS_APT).present())
 }
 
+/// Libraries, and the data that they look for. Not the C library and what else every machine has of its own, nor drivers of
+/// graphics cards with the compiler that they bring.
+pub(super) fn is_library(package: &str) -> bool {
+    const NOT: [&str; 4] = ["libc6", "libpam", "libllvm", "libgl1-mesa-dri"];
+    let named = |begins: &[&str]| begins.iter().any(|begin| package.starts_with(begin));
+    named(&["lib", "fonts-", "fontconfig", "zlib1g", "chromium-"])
+        && !named(&NOT)
+        && !package.ends_with("-perl")
+        && !package.starts_with("libperl")
+}
+
 /// apt with a state of its own, held by one user at a time.
 pub(super) struct Apt<'a> {
     state: PathBuf,
@@ -92,6 +103,35 @@ impl<'a> Apt<'a> {
         names.sort_unstable();
         names.dedup();
         Ok(names)
+    }
+
+    /// What apt would install on a machine that has nothing for `packages`, as far as `wanted` says; in apt's order, with
+    /// `packages` first.
+    pub(super) async fn tree(
+        &self,
+        packages: &[&str],
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, Error> {
+        let nothing = self.state.join("nothing-installed");
+        crate::layout::write_atomically(&nothing, b"")?;
+        let plan = self
+            .run("apt-get", |apt| {
+                apt.arg("-o")
+                    .arg(format!("Dir::State::status={}", nothing.display()))
+                    .args(["install", "--simulate", "--no-install-recommends"])
+                    .args(packages)
+            })
+            .await?;
+        let needed = plan
+            .lines()
+            .filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next())
+            .filter(|name| wanted(name) && !packages.contains(name));
+        Ok(packages
+            .iter()
+            .copied()
+            .chain(needed)
+            .map(str::to_owned)
+            .collect())
     }
 
     /// Downloads packages and unpacks them below `target`; returns the version of the first.

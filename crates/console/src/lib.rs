@@ -1,0 +1,113 @@
+//! The pages people look at: what runs and how it is, dashboards, searching, breaking things; and the inbox beside them.
+//!
+//! Everything is made on the server, escaped by `maud`, and needs nothing from elsewhere: one style sheet, one small script.
+//! A back end that is down is a sentence on the page ([`backend::Trouble`]), never an error page. What changes something asks
+//! for the page's token ([`guard`]).
+
+#![allow(dead_code, reason = "the pages that use it are being written")]
+
+mod assets;
+mod backend;
+pub mod chaos;
+mod choice;
+mod dashboards;
+mod drills;
+mod elasticsearch;
+mod explore;
+mod faults;
+mod guard;
+mod jaeger;
+mod overview;
+mod page;
+mod prometheus;
+mod settings;
+
+use std::{process::ExitCode, sync::Arc};
+
+use actix_web::web;
+
+pub use settings::Args;
+
+use crate::{backend::Backend, guard::FormToken, page::Place, prometheus::Prometheus};
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The inbox's part.
+    #[error(transparent)]
+    Inbox(#[from] inbox::Error),
+    /// Not a place of a lab.
+    #[error(transparent)]
+    Place(#[from] stack::Error),
+    /// No client.
+    #[error("cannot make an HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// What the pages share.
+#[derive(Debug)]
+pub(crate) struct Console {
+    pub(crate) args: Args,
+    pub(crate) prometheus: Prometheus,
+    pub(crate) alertmanager: Backend,
+    pub(crate) jaeger: Backend,
+    pub(crate) elasticsearch: Backend,
+    pub(crate) grafana: Backend,
+    /// The lab that this is a part of.
+    pub(crate) lab: Option<stack::Layout>,
+    pub(crate) token: FormToken,
+    pub(crate) newest: inbox::Newest,
+}
+
+/// Serves until SIGTERM or Ctrl-C.
+async fn serve(args: Args) -> Result<(), Error> {
+    let stand_ins = inbox::StandIns::bind(args.inbox.clone())?;
+    let http = backend::client()?;
+    let console = Console {
+        prometheus: Prometheus::new(&http, args.prometheus.as_deref()),
+        alertmanager: Backend::new("Alertmanager", &http, args.alertmanager.as_deref()),
+        jaeger: Backend::new("Jaeger", &http, args.jaeger.as_deref()),
+        elasticsearch: Backend::new("Elasticsearch", &http, args.elasticsearch.as_deref()),
+        grafana: Backend::new("Grafana", &http, args.grafana.as_deref()),
+        lab: args.lab()?,
+        token: FormToken::new(),
+        newest: stand_ins.newest(),
+        args,
+    };
+    let console = web::Data::new(console);
+    let site = inbox::Site {
+        frame: |part| page::Page::new(Place::of(part.area), part.title, part.main).respond(),
+        routes: Arc::new(move |routes| {
+            routes
+                .app_data(console.clone())
+                .configure(assets::register)
+                .configure(overview::register)
+                .configure(dashboards::register)
+                .configure(explore::register)
+                .configure(faults::register)
+                .configure(drills::register)
+                .default_service(web::to(page::not_found));
+        }),
+    };
+    Ok(stand_ins.run(site).await?)
+}
+
+/// Runs the console as a program.
+#[must_use]
+pub fn run(args: Args) -> ExitCode {
+    match actix_web::rt::System::new().block_on(serve(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "why a program does not start is told where it was started"
+)]
+fn report(error: &Error) {
+    eprintln!("console: {error}");
+}

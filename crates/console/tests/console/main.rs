@@ -1,0 +1,2 @@
+//! The console over the wire, in front of stand-ins of its back ends.
+#![cfg(test)]
