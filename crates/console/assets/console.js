@@ -2,7 +2,7 @@
 // as new as its last load.
 "use strict";
 
-const every = 5000;
+const every = Number(document.getElementById("main")?.dataset.every) || 5000;
 
 function busy(element) {
   const active = document.activeElement;

@@ -1,5 +1,7 @@
 //! What all pages have around them.
 
+use std::time::Duration;
+
 use actix_web::{
     HttpResponse,
     http::{StatusCode, header},
@@ -62,6 +64,7 @@ pub(crate) struct Page {
     main: Markup,
     status: StatusCode,
     wide: bool,
+    refresh: Option<Duration>,
 }
 
 impl Page {
@@ -72,6 +75,7 @@ impl Page {
             main,
             status: StatusCode::OK,
             wide: false,
+            refresh: None,
         }
     }
 
@@ -86,6 +90,12 @@ impl Page {
         self
     }
 
+    /// What is live on it is drawn anew so often: by `console.js`, or by the browser where there are no scripts.
+    pub(crate) fn refreshed(mut self, every: Option<Duration>) -> Self {
+        self.refresh = every;
+        self
+    }
+
     pub(crate) fn respond(self) -> HttpResponse {
         let page = html! {
             (DOCTYPE)
@@ -97,7 +107,9 @@ impl Page {
                     title { (self.title) " · Three Pillars" }
                     link rel="icon" href=(assets::ICON) type="image/svg+xml";
                     link rel="stylesheet" href=(assets::STYLE);
+                    link rel="stylesheet" href=(assets::PICTURES);
                     script src=(assets::SCRIPT) defer {}
+                    @if let Some(every) = self.refresh { noscript { meta http-equiv="refresh" content=(every.as_secs()); } }
                 }
                 body {
                     a.skip href="#main" { "Skip to the page" }
@@ -110,7 +122,7 @@ impl Page {
                             }
                         }
                     }
-                    main #main tabindex="-1" .wide[self.wide] { (self.main) }
+                    main #main tabindex="-1" .wide[self.wide] data-every=[self.refresh.map(|it| it.as_millis())] { (self.main) }
                 }
             }
         };

@@ -116,7 +116,7 @@ fn look(installer: &Installer, component: &'static Component) -> Finding {
     let optional = view::is_optional(component.name);
     let (state, detail) = match installer.find(component) {
         Ok(Some(installed)) => match installer.verify(component) {
-            Ok(()) if optional => (
+            Ok(()) if component.launch.is_none() => (
                 "installed",
                 format!(
                     "{}; the lab does not start it yet",

@@ -9,6 +9,7 @@
 mod chaos;
 mod committed;
 mod console;
+mod dashboards;
 mod doctor;
 mod down;
 mod drill;
@@ -80,6 +81,9 @@ enum Command {
     /// Make Prometheus rules of service level objectives
     #[command(subcommand)]
     Slo(slo::Args),
+    /// Make the dashboards that Grafana shows
+    #[command(subcommand)]
+    Dashboards(dashboards::Args),
     /// The same in a Kubernetes cluster
     #[command(subcommand)]
     K8s(k8s::Args),
@@ -122,6 +126,7 @@ fn run(cli: Cli) -> ExitCode {
         Command::Chaos(args) => chaos::chaos(place, &args),
         Command::Drill(args) => drill::drill(place, &args),
         Command::Slo(args) => slo::slo(place, &args),
+        Command::Dashboards(args) => dashboards::dashboards(place, &args),
         Command::K8s(args) => k8s::k8s(place, &args),
         Command::Oncall(args) => oncall::oncall(place, &args),
         Command::Logs(args) => logs::logs(place, &args),

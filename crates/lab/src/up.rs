@@ -179,7 +179,7 @@ async fn pulse(http: &reqwest::Client, board: &Board) -> String {
     let started = board
         .components
         .iter()
-        .filter(|status| !view::is_optional(&status.name))
+        .filter(|status| !view::is_optional(&status.name) || status.state == State::Ready)
         .count();
     let base = format!("{ready}/{started} ready  {}", view::mib(board.total_rss()));
     let Some(port) = board

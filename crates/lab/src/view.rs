@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt::Write as _, io::Write as _, sync::Mutex, ti
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use stack::{Board, HOST, State, Status, table};
+use stack::{Board, HOST, Source, State, Status, table};
 use terminal::style;
 use tokio::sync::watch;
 
@@ -181,7 +181,7 @@ pub(crate) fn news(before: &Board, after: &Board) -> Vec<String> {
         before
             .get(&status.name)
             .is_some_and(|old| old.state != status.state)
-            && !is_optional(&status.name)
+            && is_shown(status)
     });
     changed.map(explain).collect()
 }
@@ -245,11 +245,7 @@ pub(crate) fn table(board: &Board) -> String {
         "memory",
     ]
     .map(|title| Cell::new(title).add_attribute(Attribute::Bold))));
-    for status in board
-        .components
-        .iter()
-        .filter(|status| !is_optional(&status.name))
-    {
+    for status in board.components.iter().filter(|status| is_shown(status)) {
         let colour = match status.state {
             State::Ready => Color::Green,
             State::Failed => Color::Red,
@@ -273,7 +269,7 @@ pub(crate) fn table(board: &Board) -> String {
     let optional: Vec<&str> = board
         .components
         .iter()
-        .filter(|status| is_optional(&status.name))
+        .filter(|status| !is_shown(status))
         .map(|status| status.name.as_str())
         .collect();
     let mut text = format!("{}\n\n{} in all", table.trim_fmt(), mib(board.total_rss()));
@@ -316,6 +312,7 @@ pub(crate) fn first_steps(board: &Board) -> String {
         Some(format!("http://{HOST}:{port}{path}"))
     };
     let places = [
+        ("dashboards", url("grafana", "/d/overview")),
         ("the API", url("flask-api-1", "/api/products")),
         (
             "metrics",
@@ -338,12 +335,17 @@ pub(crate) fn first_steps(board: &Board) -> String {
     ];
     places
         .iter()
-        .filter_map(|(what, url)| Some(format!("  {what:8} {}", url.as_ref()?)))
+        .filter_map(|(what, url)| Some(format!("  {what:10} {}", url.as_ref()?)))
         .collect::<Vec<_>>()
         .join("\n")
 }
 
-/// Whether the stack works without it: what the lab does not start.
+/// What the user has to bring is shown when it is there.
+fn is_shown(status: &Status) -> bool {
+    !is_optional(&status.name) || matches!(status.state, State::Ready | State::Failed)
+}
+
+/// Whether the stack works without it: what the user has to bring.
 pub(crate) fn is_optional(name: &str) -> bool {
-    table::find(name).is_ok_and(|component| component.launch.is_none())
+    table::find(name).is_ok_and(|component| matches!(component.source, Source::External { .. }))
 }

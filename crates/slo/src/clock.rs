@@ -64,6 +64,43 @@ pub(crate) const TICKET: Severity = Severity {
     },
 };
 
+/// A pair of windows and what both must exceed, as others show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BurnRate {
+    /// `sloth_severity` of its alert: `page` or `ticket`.
+    pub severity: &'static str,
+    /// How many times faster than the budget lasts.
+    pub factor: f64,
+    /// `sloth_window` of the long window's recordings, `1h`.
+    pub long: String,
+    /// Seconds of the long window on the real clock.
+    pub long_seconds: u64,
+    /// `sloth_window` of the short window's recordings, `5m`.
+    pub short: String,
+}
+
+/// Every pair of windows that an alert looks at, the most urgent first.
+#[must_use]
+pub fn burn_rates() -> Vec<BurnRate> {
+    let of = |severity: &Severity, burn: &Burn| BurnRate {
+        severity: severity.name,
+        factor: burn.factor,
+        long: burn.long.to_string(),
+        long_seconds: burn.long.0,
+        short: burn.short.to_string(),
+    };
+    [&PAGE, &TICKET]
+        .into_iter()
+        .flat_map(|severity| [of(severity, &severity.quick), of(severity, &severity.slow)])
+        .collect()
+}
+
+/// `sloth_window` of the period that an objective is kept or missed over, `30d`.
+#[must_use]
+pub fn period() -> String {
+    PERIOD.to_string()
+}
+
 /// Every window that an alert looks at, each once, in order.
 pub(crate) fn alert_windows() -> Vec<Window> {
     let mut windows: Vec<_> = [&PAGE, &TICKET]

@@ -13,7 +13,7 @@ mod query;
 mod rules;
 mod spec;
 
-pub use clock::Clock;
+pub use clock::{BurnRate, Clock, burn_rates, period};
 pub use error::{Error, Problem};
 pub use rules::render;
-pub use spec::Specification;
+pub use spec::{Objective, Specification};

@@ -75,6 +75,13 @@ impl Slo {
     pub(crate) fn target(&self) -> f64 {
         ratio(self.objective)
     }
+
+    fn queries(&self) -> Vec<&Placed<Query>> {
+        match &self.sli {
+            Sli::Events { error, total } => vec![error, total],
+            Sli::Raw(query) => vec![query],
+        }
+    }
 }
 
 /// Per cent as a ratio, without the digits that binary arithmetic adds behind the twelfth.
@@ -87,7 +94,36 @@ fn round(number: f64, digits: i32) -> f64 {
     (number * scale).round() / scale
 }
 
+/// What others show of an objective.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Objective {
+    /// `sloth_service` of its series.
+    pub service: String,
+    /// `sloth_slo` of its series.
+    pub name: String,
+    /// The share of events that have to be good: 0.999 at 99.9 %.
+    pub ratio: f64,
+    /// Bounds of buckets that its queries name: 0.25 for "within 250 ms".
+    pub latency_bounds: Vec<f64>,
+}
+
 impl Specification {
+    /// Every objective in it.
+    pub fn objectives(&self) -> Vec<Objective> {
+        let of = |slo: &Slo| Objective {
+            service: slo.service.clone(),
+            name: slo.name.clone(),
+            ratio: slo.target(),
+            latency_bounds: slo
+                .queries()
+                .iter()
+                .flat_map(|query| query.value.thresholds())
+                .filter_map(|threshold| threshold.value.ok()?.parse().ok())
+                .collect(),
+        };
+        self.slos.iter().map(of).collect()
+    }
+
     /// Reads a specification; `file` is what errors call it.
     ///
     /// # Errors
@@ -116,11 +152,7 @@ impl Specification {
         &self,
         bounds: impl Fn(&str) -> Option<&'a [f64]>,
     ) -> Result<(), Error> {
-        let queries = self.slos.iter().flat_map(|slo| match &slo.sli {
-            Sli::Events { error, total } => vec![error, total],
-            Sli::Raw(query) => vec![query],
-        });
-        for query in queries {
+        for query in self.slos.iter().flat_map(Slo::queries) {
             for threshold in query.value.thresholds() {
                 let Some(bounds) = bounds(&threshold.metric) else {
                     continue;

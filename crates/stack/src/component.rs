@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use crate::{Error, Installed, Layout, Ports};
+use crate::{Error, Installed, Layout, Ports, install::on_path};
 
 /// One process of the stack: how to get it, how to start it, how to tell that it works.
 #[derive(Debug)]
@@ -29,6 +29,17 @@ pub struct Component {
     pub tier: u8,
     /// Prepares its run directory and gives its command line; `None` for what the lab does not start.
     pub launch: Option<Prepare>,
+}
+
+impl Component {
+    /// Whether a lab on this machine starts it: it has a command line, and what the user has to bring is there.
+    pub fn starts(&self) -> bool {
+        self.launch.is_some()
+            && match self.source {
+                Source::External { program, .. } => on_path(program).is_some(),
+                _ => true,
+            }
+    }
 }
 
 /// Makes what a component needs to find and says how to start it.
@@ -61,6 +72,8 @@ pub struct Setup {
     pub path: &'static str,
     /// File below the project's root.
     pub file: &'static str,
+    /// A page that is there once this has been done; for what cannot be done twice.
+    pub unless: Option<&'static str>,
 }
 
 /// One scrape target.
@@ -201,7 +214,7 @@ pub struct Launch {
     pub refuses_root: bool,
     /// A directory that it finds merged into `/usr/share`, for pages that it looks for there.
     pub usr_share: Option<PathBuf>,
-    /// Its output is shipped as application logs.
+    /// Its output is shipped as application logs, in files of a bounded size.
     pub application_log: bool,
 }
 

@@ -26,6 +26,15 @@ const fn probe(port: &'static str, of: Probed, service: &'static str) -> Probe {
     Probe { port, of, service }
 }
 
+const fn put(path: &'static str, file: &'static str) -> Setup {
+    Setup {
+        port: "http",
+        path,
+        file,
+        unless: None,
+    }
+}
+
 /// What most rows have in common, and what the lab does not start has altogether.
 const PLAIN: Component = Component {
     name: "",
@@ -246,11 +255,25 @@ pub const COMPONENTS: &[Component] = &[
         source: Source::Elasticsearch,
         ports: &[port("http", 9200), port("transport", 9300)],
         health: health("http", "/_cluster/health?wait_for_status=yellow&timeout=1s"),
-        setup: &[Setup {
-            port: "http",
-            path: "/_index_template/flask-logs",
-            file: "elk/index-template.json",
-        }],
+        // What `elk/setup.sh` does elsewhere, without the lifecycle: the slim distribution has none (`lab` keeps it instead).
+        setup: &[
+            put("/_index_template/flask-logs", "elk/index-template.json"),
+            put(
+                "/_index_template/flask-logs-dead-letter",
+                "elk/dead-letter-template.json",
+            ),
+            Setup {
+                unless: Some("/_alias/flask-logs"),
+                ..put("/flask-logs-000001", "elk/first-index.json")
+            },
+            Setup {
+                unless: Some("/_alias/flask-logs-dead-letter"),
+                ..put(
+                    "/flask-logs-dead-letter-000001",
+                    "elk/first-dead-letter-index.json",
+                )
+            },
+        ],
         probes: &[probe(
             "http",
             Probed::Page("/_cluster/health"),
@@ -289,6 +312,9 @@ pub const COMPONENTS: &[Component] = &[
     },
     Component {
         ports: &[port("http", 3000)],
+        health: health("http", "/api/health"),
+        tier: 1,
+        launch: Some(grafana),
         probes: &[probe("http", Probed::Page("/api/health"), "grafana")],
         ..external(
             "grafana",
@@ -408,7 +434,7 @@ pub const FOR_TESTS: &[Component] = &[
     },
 ];
 
-/// What no package registry has; the lab does not start it yet, and says so.
+/// What no package registry has: the user brings it. Without a command line the lab does not start it, and says so.
 const fn external(
     name: &'static str,
     role: &'static str,
@@ -570,7 +596,7 @@ fn write_targets(launching: &Launching<'_>, dir: &Path) -> Result<(), Error> {
     let mut jobs = std::collections::BTreeMap::<&str, Vec<serde_json::Value>>::new();
     let started = || {
         let components = launching.others.iter().copied();
-        components.filter(|component| component.launch.is_some())
+        components.filter(|component| component.starts())
     };
     for component in started() {
         for scrape in component.scrape {
@@ -780,6 +806,77 @@ fn otelcol(launching: &Launching<'_>) -> Result<Launch, Error> {
         ))
 }
 
+/// Grafana on the files of `grafana/`, for whoever is at this machine: nobody has to log in, nobody can change
+/// anything. Written by Grafana's documentation; not executed where this was written.
+fn grafana(launching: &Launching<'_>) -> Result<Launch, Error> {
+    let run = launching.run_dir()?;
+    let provisioning = run.join("provisioning");
+    // Grafana looks into each of these, and complains of those that are not there.
+    for dir in ["datasources", "dashboards", "plugins", "alerting"] {
+        make_dir(&provisioning.join(dir))?;
+    }
+    for file in files_in(&launching.layout.config("grafana/datasources"), "yaml")? {
+        let name = file.file_name().unwrap_or_default();
+        link(&file, &provisioning.join("datasources").join(name))?;
+    }
+    let dashboards = launching.layout.config("grafana/dashboards");
+    link(
+        &launching
+            .layout
+            .config("grafana/provisioning/dashboards.yaml"),
+        &provisioning.join("dashboards/dashboards.yaml"),
+    )?;
+    let state = launching.state_dir()?;
+    let port = launching.ports.port(launching.component, "http");
+    Ok(Launch::default()
+        .arg("server")
+        .option("--homepath", grafana_home(&launching.installed.program))
+        .env("PROMETHEUS_URL", launching.url_of("prometheus", "http"))
+        .env(
+            "ELASTICSEARCH_URL",
+            launching.url_of("elasticsearch", "http"),
+        )
+        .env("JAEGER_URL", launching.url_of("jaeger", "http"))
+        .env("GRAFANA_DASHBOARDS", dashboards.clone())
+        .env("GF_PATHS_PROVISIONING", provisioning)
+        .env("GF_PATHS_DATA", state.clone())
+        .env("GF_PATHS_LOGS", state.join("log"))
+        .env("GF_PATHS_PLUGINS", state.join("plugins"))
+        .env("GF_SERVER_HTTP_ADDR", HOST)
+        .env("GF_SERVER_HTTP_PORT", port.to_string())
+        .env("GF_AUTH_ANONYMOUS_ENABLED", "true")
+        .env("GF_AUTH_ANONYMOUS_ORG_ROLE", "Viewer")
+        // Explore, where the ways from metric to trace to log line lead.
+        .env("GF_USERS_VIEWERS_CAN_EDIT", "true")
+        // No account with a password that everybody knows.
+        .env("GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION", "true")
+        .env("GF_AUTH_DISABLE_LOGIN_FORM", "true")
+        .env("GF_USERS_ALLOW_SIGN_UP", "false")
+        .env(
+            "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH",
+            dashboards.join("overview.json"),
+        )
+        // Nothing goes out, nothing is fetched.
+        .env("GF_ANALYTICS_REPORTING_ENABLED", "false")
+        .env("GF_ANALYTICS_CHECK_FOR_UPDATES", "false")
+        .env("GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES", "false")
+        .env("GF_NEWS_NEWS_FEED_ENABLED", "false")
+        .env("GF_SECURITY_DISABLE_GRAVATAR", "true")
+        .env("GF_PLUGINS_PREINSTALL_DISABLED", "true"))
+}
+
+/// Where Grafana's defaults and pages are: around the program when it comes from an archive, in a fixed place
+/// when it comes from a package.
+fn grafana_home(program: &Path) -> std::path::PathBuf {
+    let around = program
+        .canonicalize()
+        .ok()
+        .and_then(|program| Some(program.parent()?.parent()?.to_owned()));
+    around
+        .filter(|home| home.join("conf/defaults.ini").is_file())
+        .unwrap_or_else(|| "/usr/share/grafana".into())
+}
+
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     std::fs::copy(from, to)
         .map(drop)
@@ -795,6 +892,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::{Installed, Layout, Ports};
 
     #[test]
     fn names_and_ports_are_unique() {
@@ -858,5 +956,120 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// What a launch function gives for these ports, below a directory of the test's own.
+    fn launched(name: &str, program: &Path, dir: &Path) -> Launch {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .ancestors()
+            .nth(2)
+            .unwrap();
+        let layout = Layout::new(project, &dir.join("data"), &dir.join("cache")).unwrap();
+        layout.prepare().unwrap();
+        let component = find(name).unwrap();
+        let installed = Installed {
+            program: program.to_owned(),
+            version: "unknown".into(),
+            home: dir.to_owned(),
+            java_home: None,
+        };
+        let others: Vec<_> = COMPONENTS.iter().collect();
+        let launching = Launching {
+            layout: &layout,
+            ports: Ports::new(1000, &others).unwrap(),
+            installed: &installed,
+            component,
+            others: &others,
+            slo_rules: None,
+        };
+        component.launch.unwrap()(&launching).unwrap()
+    }
+
+    #[test]
+    fn grafana_gets_these_very_files_and_this_labs_addresses() {
+        let dir = tempfile::tempdir().unwrap();
+        // As an archive has it.
+        let home = dir.path().join("grafana-13");
+        for sub in ["bin", "conf"] {
+            make_dir(&home.join(sub)).unwrap();
+        }
+        let program = home.join("bin/grafana");
+        std::fs::write(&program, "").unwrap();
+        std::fs::write(home.join("conf/defaults.ini"), "").unwrap();
+        let launch = launched("grafana", &program, dir.path());
+        let env = |name: &str| {
+            let (_, value) = launch
+                .env
+                .iter()
+                .find(|(key, _)| *key == name)
+                .unwrap_or_else(|| panic!("no {name}"));
+            value.to_str().unwrap().to_owned()
+        };
+        let home = home.canonicalize().unwrap();
+        assert_eq!(
+            launch.args,
+            [
+                std::ffi::OsString::from("server"),
+                format!("--homepath={}", home.display()).into()
+            ]
+        );
+        assert_eq!(env("PROMETHEUS_URL"), "http://127.0.0.1:10090");
+        assert_eq!(env("ELASTICSEARCH_URL"), "http://127.0.0.1:10200");
+        assert_eq!(env("JAEGER_URL"), "http://127.0.0.1:17686");
+        assert_eq!(env("GF_SERVER_HTTP_ADDR"), "127.0.0.1");
+        assert_eq!(env("GF_SERVER_HTTP_PORT"), "4000");
+        assert_eq!(env("GF_AUTH_ANONYMOUS_ORG_ROLE"), "Viewer");
+        let provisioning = std::path::PathBuf::from(env("GF_PATHS_PROVISIONING"));
+        for (file, source) in [
+            (
+                "datasources/prometheus.yaml",
+                "grafana/datasources/prometheus.yaml",
+            ),
+            (
+                "datasources/elasticsearch.yaml",
+                "grafana/datasources/elasticsearch.yaml",
+            ),
+            ("datasources/jaeger.yaml", "grafana/datasources/jaeger.yaml"),
+            (
+                "dashboards/dashboards.yaml",
+                "grafana/provisioning/dashboards.yaml",
+            ),
+        ] {
+            let seen = provisioning.join(file).canonicalize().unwrap();
+            assert!(seen.ends_with(source), "{}", seen.display());
+        }
+        // Every variable that those files name is given.
+        for file in [
+            "datasources/prometheus.yaml",
+            "datasources/elasticsearch.yaml",
+            "datasources/jaeger.yaml",
+            "dashboards/dashboards.yaml",
+        ] {
+            let text = std::fs::read_to_string(provisioning.join(file)).unwrap();
+            let text = text.replace("$$", "");
+            for name in text
+                .split("${")
+                .skip(1)
+                .map(|rest| rest.split('}').next().unwrap())
+            {
+                assert!(!env(name).is_empty(), "{file} names {name}");
+            }
+        }
+        let dashboards = std::path::PathBuf::from(env("GRAFANA_DASHBOARDS"));
+        assert!(dashboards.join("overview.json").is_file());
+        // As a package has it.
+        let packaged = launched("grafana", Path::new("/usr/sbin/grafana"), dir.path());
+        assert_eq!(packaged.args[1], "--homepath=/usr/share/grafana");
+    }
+
+    #[test]
+    fn what_the_user_has_to_bring_starts_only_where_it_is() {
+        let grafana = find("grafana").unwrap();
+        assert_eq!(
+            grafana.starts(),
+            crate::install::on_path("grafana").is_some()
+        );
+        assert!(find("prometheus").unwrap().starts());
+        assert!(!find("kibana").unwrap().starts());
     }
 }
