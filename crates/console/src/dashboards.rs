@@ -351,6 +351,7 @@ async fn drawn(console: &Console, board: &Board, range: &Range, whole: &Context)
         })
         .collect();
     html! {
+        (plots::events(&annotations))
         @for ((tile, context), asked) in board.tiles.iter().zip(&contexts).zip(&asked) {
             @match tile {
                 Tile::Unknown { title, kind, place, why } => {
@@ -409,7 +410,7 @@ fn framed(panel: &Panel, drawing: &Drawing<'_>, range: &Range) -> Markup {
             header {
                 h3 id={ "title-" (panel.id) } { (title) }
                 @for link in links {
-                    @if let Some(href) = here(&link.url, range) { a href=(href) { (link.title) } }
+                    @if let Some(href) = here(&link.url, range) { a href=(href) title=(link.title) { span aria-hidden="true" { "↗" } span.plot-hidden { (link.title) } } }
                 }
             }
             (drawing.draw())

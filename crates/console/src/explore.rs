@@ -120,11 +120,20 @@ pub(crate) fn traces_table(name: &str, traces: &[Trace]) -> Markup {
                 href: jaeger::page(&trace.id),
                 text: trace.id.chars().take(8).collect(),
             },
-            Cell::Text(root.map(|it| it.operation.clone()).unwrap_or_default()),
-            Cell::Time(trace.start()),
+            Cell::Text(format!(
+                "{}{}",
+                root.map_or("", |it| it.operation.as_str()),
+                if trace.failed() { ", failed" } else { "" }
+            )),
+            Cell::Text(
+                Unit::parse("dateTimeAsIso")
+                    .show(trace.start() * 1000.0, None)
+                    .chars()
+                    .skip(11)
+                    .collect(),
+            ),
             Cell::Number(trace.duration()),
             Cell::Text(format!("{} of {}", trace.spans.len(), services.join(", "))),
-            Cell::Text(if trace.failed() { "failed" } else { "" }.into()),
         ]
     });
     let table = Table {
@@ -132,10 +141,9 @@ pub(crate) fn traces_table(name: &str, traces: &[Trace]) -> Markup {
         columns: vec![
             column("Trace", ""),
             column("Request", ""),
-            column("Start (UTC)", ""),
+            column("Start", ""),
             column("Took", "s"),
             column("Spans", ""),
-            column("", ""),
         ],
         rows: rows.collect(),
         empty: Some("No trace in this time".into()),

@@ -154,12 +154,6 @@ impl TimeSeries {
                     p.plot-note { "The " (shown.len()) " of " (total) " series with the largest mean; narrow the query to see the others." }
                 }
                 (self.legend(&shown))
-                @if !self.annotations.is_empty() {
-                    details.plot-events {
-                        summary { (self.annotations.len()) @if self.annotations.len() == 1 { " event" } @else { " events" } }
-                        ul { @for it in self.annotations.iter().take(50) { li { span.(it.colour.class()) { "● " } (clock(it.from)) @if it.to > it.from { "–" (clock(it.to)) } " " (it.text) } } }
-                    }
-                }
             }
         }
     }
@@ -253,8 +247,8 @@ impl TimeSeries {
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), it| {
                 (low.min(it), high.max(it))
             });
-        // Areas, bars and what is near zero anyway start at zero: a small change must not look large.
-        let from_zero = self.fill > 0.0 || self.bars || self.stacking != Stacking::Off;
+        // Bars, stacks and what is near zero anyway start at zero: a small change must not look large.
+        let from_zero = self.bars || self.stacking != Stacking::Off;
         if low > 0.0 && (from_zero || low < high * 0.5 || low == high) {
             low = 0.0;
         }
@@ -436,6 +430,26 @@ impl TimeSeries {
     }
 }
 
+/// What happened, in words: pictures only mark when.
+#[must_use]
+pub fn events(of: &[Annotation]) -> Markup {
+    /// Longer lists are not read.
+    const MOST: usize = 50;
+    html! {
+        @if !of.is_empty() {
+            details.plot.plot-events #plot-events {
+                summary { (of.len()) @if of.len() == 1 { " event in this time" } @else { " events in this time" } }
+                ul {
+                    @for it in of.iter().rev().take(MOST) {
+                        li { span.(it.colour.class()) aria-hidden="true" { "● " } time { (clock(it.from)) @if it.to > it.from { "–" (clock(it.to)) } } " " (it.text) }
+                    }
+                }
+                @if of.len() > MOST { p.plot-note { "The newest " (MOST) " of them." } }
+            }
+        }
+    }
+}
+
 /// Round numbers on an axis, words where values have them.
 fn marks(plane: &Plane, format: &Format) -> Vec<Tick> {
     let size = plane.values().start.abs().max(plane.values().end.abs());
@@ -560,6 +574,27 @@ mod tests {
     }
 
     #[test]
+    fn events_are_told_with_their_times() {
+        let of = |from, to| Annotation {
+            from,
+            to,
+            text: "Alert <b>".into(),
+            colour: Colour::Red,
+        };
+        let html = events(&[of(0.0, 60.0), of(3600.0, 3600.0)]).into_string();
+        assert!(
+            html.contains("2 events") && html.contains("Alert &lt;b&gt;"),
+            "{html}"
+        );
+        assert!(
+            html.contains("<time>00:00:00–00:01:00</time>")
+                && html.contains("<time>01:00:00</time>"),
+            "{html}"
+        );
+        assert!(events(&[]).into_string().is_empty());
+    }
+
+    #[test]
     fn hostile_names_are_text() {
         let mut plot = of(&[1.0]);
         let hostile = "</text><script>alert(1)</script>\" onload=\"x";
@@ -634,7 +669,7 @@ mod tests {
         let plot = of(&[10.0, 11.0]);
         let from = |plot: &TimeSeries| plot.plane(&plot.drawn(&plot.shown()), false).values().start;
         assert!(from(&plot) > 9.0);
-        let filled = TimeSeries { fill: 0.1, ..plot };
+        let filled = TimeSeries { bars: true, ..plot };
         assert_eq!(from(&filled), 0.0);
         let forced = TimeSeries {
             min: Some(-5.0),
