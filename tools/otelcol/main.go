@@ -52,7 +52,7 @@ func components() (otelcol.Factories, error) {
 		return factories, err
 	}
 	if factories.Exporters, err = otelcol.MakeFactoryMap[exporter.Factory](
-		elasticsearchexporter.NewFactory(),
+		countRefusals(elasticsearchexporter.NewFactory()),
 		otlphttpexporter.NewFactory(),
 		prometheusexporter.NewFactory(),
 	); err != nil {

@@ -1,6 +1,7 @@
 //! `lab verify`: proves the eight success metrics on what runs, each with evidence.
 
 mod endpoints;
+mod followed;
 mod notified;
 mod probe;
 mod rows;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use terminal::style;
 
 pub(crate) use endpoints::Endpoints;
+use followed::Followed;
 pub(crate) use probe::Probe;
 
 use crate::{place::Place, view};
@@ -60,6 +62,9 @@ struct Row {
     ok: bool,
     /// What was seen.
     evidence: Vec<String>,
+    /// Of rows 3 and 4: one request in metrics, logs and trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    followed: Option<Followed>,
     /// What to do when it is not ok.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,

@@ -72,6 +72,8 @@ pub struct Setup {
     pub path: &'static str,
     /// File below the project's root.
     pub file: &'static str,
+    /// A page that is there once this has been done; for what cannot be done twice.
+    pub unless: Option<&'static str>,
 }
 
 /// One scrape target.
@@ -212,7 +214,7 @@ pub struct Launch {
     pub refuses_root: bool,
     /// A directory that it finds merged into `/usr/share`, for pages that it looks for there.
     pub usr_share: Option<PathBuf>,
-    /// Its output is shipped as application logs.
+    /// Its output is shipped as application logs, in files of a bounded size.
     pub application_log: bool,
 }
 

@@ -70,6 +70,30 @@ pub enum Error {
         largest: u16,
     },
 
+    /// How long logs are kept is not said, or not understood.
+    #[error(
+        "{path} does not say how long logs are kept: {reason}; docs/logs.md says what it holds"
+    )]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// A release of Elasticsearch that is in no table.
+    #[error(
+        "{variable}={wanted} is no release of Elasticsearch that is known here; there are: {known}"
+    )]
+    UnknownRelease {
+        /// The environment variable.
+        variable: &'static str,
+        /// What it says.
+        wanted: String,
+        /// All releases.
+        known: String,
+    },
+
     /// A name that is in no table.
     #[error("there is no component `{name}`; there are: {known}")]
     UnknownComponent {
@@ -171,6 +195,8 @@ impl Error {
             | Self::AlreadyRunning { .. }
             | Self::PortsBusy(_)
             | Self::PortOffset { .. }
+            | Self::Policy { .. }
+            | Self::UnknownRelease { .. }
             | Self::UnknownComponent { .. } => 2,
         }
     }

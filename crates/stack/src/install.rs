@@ -26,7 +26,7 @@ use self::debian::Apt;
 
 use crate::{
     Component, Error, Layout, Source,
-    layout::{make_dir, remove_dir, write_atomically},
+    layout::{files_in, make_dir, remove_dir, write_atomically},
 };
 
 /// A component that is ready to be started.
@@ -119,7 +119,7 @@ impl Installer {
             }
             Source::Go { .. } => Ok(recorded(&self.go_dir(component)?, None)),
             Source::Elasticsearch => {
-                let (release, jdk) = elasticsearch::choose(&jdk::find_all())?;
+                let (release, jdk) = elasticsearch::choice()?;
                 Ok(recorded(
                     &self.versioned_dir(component, release.version),
                     Some(jdk.home),
@@ -205,7 +205,7 @@ impl Installer {
                 finish(&partial, &dir, version, Path::new(component.name))?;
             }
             Source::Elasticsearch => {
-                let (release, jdk) = elasticsearch::choose(&jdk::find_all())?;
+                let (release, jdk) = elasticsearch::choice()?;
                 let dir = self.versioned_dir(component, release.version);
                 let partial = partial(&dir)?;
                 elasticsearch::fetch(release, self.layout.cache(), &partial, &jdk, progress)
@@ -253,7 +253,7 @@ impl Installer {
                 Ok(format!("compiled from {module}, by go, in some minutes"))
             }
             Source::Elasticsearch => {
-                let (release, jdk) = elasticsearch::choose(&jdk::find_all())?;
+                let (release, jdk) = elasticsearch::choice()?;
                 maven::obtainable()?;
                 Ok(format!(
                     "{}, by mvn, for the JDK {} in {}",
@@ -291,9 +291,13 @@ impl Installer {
         else {
             return Ok(self.debian_dir(component));
         };
+        let module = self.layout.config(module);
+        let mut sources = vec![module.join("go.mod"), module.join("go.sum")];
+        let mut programs = files_in(&module, "go")?;
+        programs.sort();
+        sources.append(&mut programs);
         let mut hash = Sha256::new();
-        for file in ["go.mod", "go.sum", "main.go"] {
-            let path = self.layout.config(module).join(file);
+        for path in sources {
             match std::fs::read(&path) {
                 Ok(content) => hash.update(content),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -430,7 +434,7 @@ fn finish(partial: &Path, dir: &Path, version: &str, program: &Path) -> Result<(
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

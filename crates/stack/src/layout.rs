@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use crate::Error;
@@ -263,6 +264,59 @@ pub(crate) fn files_in(dir: &Path, ending: &str) -> Result<Vec<PathBuf>, Error> 
         }
     }
     Ok(files)
+}
+
+/// Gives a log file another name, `payments.log.7`, so that the next can be begun; those set aside before stay.
+///
+/// # Errors
+/// When it cannot be renamed.
+pub fn set_aside(log: &Path) -> std::io::Result<()> {
+    let dir = log.parent().unwrap_or(Path::new("."));
+    let name = log.file_name().unwrap_or_default().to_string_lossy();
+    let last = set_aside_files(dir)
+        .iter()
+        .filter_map(|file| {
+            let other = file.path.file_name()?.to_str()?;
+            other.strip_prefix(&*name)?.strip_prefix('.')?.parse().ok()
+        })
+        .max()
+        .unwrap_or(0_u64);
+    std::fs::rename(log, dir.join(format!("{name}.{}", last + 1)))
+}
+
+/// A log file that was set aside.
+pub(crate) struct SetAside {
+    pub(crate) path: PathBuf,
+    pub(crate) modified: SystemTime,
+    pub(crate) bytes: u64,
+}
+
+/// Whether it is called as [`set_aside`] calls them.
+pub(crate) fn is_set_aside(path: &Path) -> bool {
+    let number = path.extension().and_then(|it| it.to_str()).unwrap_or("");
+    !number.is_empty()
+        && number.bytes().all(|it| it.is_ascii_digit())
+        && path
+            .file_stem()
+            .is_some_and(|stem| Path::new(stem).extension().is_some_and(|it| it == "log"))
+}
+
+/// All of a directory, the oldest first.
+pub(crate) fn set_aside_files(dir: &Path) -> Vec<SetAside> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut files: Vec<SetAside> = entries
+        .filter(|entry| is_set_aside(&entry.path()))
+        .filter_map(|entry| {
+            let file = entry.metadata().ok()?;
+            Some(SetAside {
+                path: entry.path(),
+                modified: file.modified().ok()?,
+                bytes: file.len(),
+            })
+        })
+        .collect();
+    files.sort_by_key(|file| file.modified);
+    files
 }
 
 /// Makes `link` point at `file`, replacing what an earlier run left.

@@ -15,6 +15,7 @@ mod layout;
 mod notification;
 mod ports;
 mod process;
+mod retention;
 mod supervisor;
 pub mod table;
 mod tool;
@@ -26,8 +27,8 @@ pub use component::{
 };
 pub use error::Error;
 pub use install::{Installed, Installer, Progress};
-pub use layout::Layout;
+pub use layout::{Layout, set_aside};
 pub use notification::Inbox;
 pub use ports::{BusyPort, HOST, Holder, Ports};
 pub use process::{Group, Guise, Identity};
-pub use supervisor::Supervisor;
+pub use supervisor::{OWN_LOG, Supervisor};

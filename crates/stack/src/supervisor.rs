@@ -16,9 +16,13 @@ use tokio::{process::Command, sync::watch, task::JoinSet};
 use crate::{
     Board, Component, Error, Installed, Installer, Launching, Layout, Ports, Progress, Source,
     State, Status,
-    layout::make_dir,
+    layout::{make_dir, set_aside},
     process::{Group, Guise, Identity},
+    retention::{Policy, Retention},
 };
+
+/// What a service of ours that logs to a file is told: the file, and how many bytes it may hold before the next is begun.
+pub const OWN_LOG: [&str; 2] = ["LAB_OWN_LOG", "LAB_OWN_LOG_BYTES"];
 
 /// How long a component may take to become ready once started. Elasticsearch on two busy cores
 /// needs the most, about a third of it.
@@ -38,7 +42,7 @@ const DATA_DIR_EVERY: Duration = Duration::from_secs(2);
 const LAST_LINES: usize = 8;
 /// They are looked for in this much of the log's end.
 const LAST_BYTES: u64 = 64 * 1024;
-/// A log that has grown past this is set aside when its component starts again.
+/// A third-party component's log that has grown past this is set aside when its component starts again.
 const LOG_ROTATE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A lab: its lock, its components, and what is known of each.
@@ -57,6 +61,8 @@ struct Shared {
     installer: Installer,
     /// In the place of the committed ones.
     slo_rules: Option<String>,
+    /// How long logs are kept, as it was when the lab started.
+    policy: Policy,
     board: watch::Sender<Board>,
     /// Components of this tier and above are to end; starts above every tier.
     stop_from: watch::Sender<u16>,
@@ -88,6 +94,7 @@ impl Supervisor {
         board.save(&layout.state_file())?;
         let shared = Shared {
             installer: Installer::new(layout.clone()),
+            policy: Policy::read(&layout)?,
             layout,
             ports,
             components,
@@ -135,9 +142,16 @@ impl Supervisor {
         for &component in &shared.components {
             tasks.spawn(look_after(Arc::clone(&shared), component));
         }
+        let retention = Retention {
+            layout: &shared.layout,
+            http: &shared.http,
+            elasticsearch: shared.url_of_stored_logs(),
+            policy: shared.policy.clone(),
+        };
         tokio::select! {
             () = stop => {}
             () = data_dir_removed(&shared.layout) => {}
+            never = retention.keep() => match never {},
         }
         let mut tiers: Vec<u8> = shared
             .components
@@ -460,7 +474,12 @@ impl Shared {
         };
         make_dir(&logs)?;
         let log = logs.join(component.name).with_extension("log");
-        let output = open_log(&log)?;
+        let limit = if launch.application_log {
+            self.policy.limits.log_file_bytes
+        } else {
+            LOG_ROTATE_BYTES
+        };
+        let output = open_log(&log, limit, launch.application_log)?;
         let mut command = Command::new(&installed.program);
         if matches!(component.source, Source::Ours) {
             command.args(["component", component.name]);
@@ -482,6 +501,18 @@ impl Shared {
             .env("NO_PROXY", "127.0.0.1,localhost")
             .env("no_proxy", "127.0.0.1,localhost")
             .envs(launch.env.iter().map(|(name, value)| (name, value)))
+            .envs(
+                launch
+                    .application_log
+                    .then(|| {
+                        [
+                            (OWN_LOG[0], log.clone().into_os_string()),
+                            (OWN_LOG[1], limit.to_string().into()),
+                        ]
+                    })
+                    .into_iter()
+                    .flatten(),
+            )
             .current_dir(launching.run_dir()?)
             .stdin(Stdio::null())
             .stdout(output.try_clone().map_err(fault)?)
@@ -518,7 +549,13 @@ impl Shared {
             }
         }
         for setup in component.setup {
-            let url = self.ports.url(component, setup.port) + setup.path;
+            let base = self.ports.url(component, setup.port);
+            if let Some(page) = setup.unless
+                && self.accepts(self.http.get(format!("{base}{page}"))).await
+            {
+                continue;
+            }
+            let url = base + setup.path;
             let file = self.layout.config(setup.file);
             loop {
                 let Ok(body) = std::fs::read(&file) else {
@@ -543,6 +580,13 @@ impl Shared {
             }
         }
         self.update(component, |status| status.detail = None);
+    }
+
+    /// Where this lab's log lines go, if it ships them.
+    fn url_of_stored_logs(&self) -> Option<String> {
+        let find = |name: &str| self.components.iter().find(|it| it.name == name);
+        find("otelcol")?;
+        Some(self.ports.url(find("elasticsearch")?, "http"))
     }
 
     async fn accepts(&self, request: reqwest::RequestBuilder) -> bool {
@@ -578,15 +622,20 @@ fn died(status: std::io::Result<std::process::ExitStatus>, when: &str) -> String
     }
 }
 
-/// Opens a log for appending; what earlier runs wrote stays readable until it is too long.
-fn open_log(path: &Path) -> Result<File, Error> {
+/// Opens a log for appending; what earlier runs wrote stays readable until it is too long. Then the shipper may have
+/// lines to read in it still, of a service; of others the one before is kept.
+fn open_log(path: &Path, limit: u64, shipped: bool) -> Result<File, Error> {
     let fault = |source| Error::Io {
         doing: "open",
         path: path.into(),
         source,
     };
-    if std::fs::metadata(path).is_ok_and(|file| file.len() > LOG_ROTATE_BYTES) {
-        std::fs::rename(path, path.with_extension("log.1")).map_err(fault)?;
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > limit) {
+        if shipped {
+            set_aside(path).map_err(fault)?;
+        } else {
+            std::fs::rename(path, path.with_extension("log.1")).map_err(fault)?;
+        }
     }
     OpenOptions::new()
         .create(true)

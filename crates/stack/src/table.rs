@@ -26,6 +26,15 @@ const fn probe(port: &'static str, of: Probed, service: &'static str) -> Probe {
     Probe { port, of, service }
 }
 
+const fn put(path: &'static str, file: &'static str) -> Setup {
+    Setup {
+        port: "http",
+        path,
+        file,
+        unless: None,
+    }
+}
+
 /// What most rows have in common, and what the lab does not start has altogether.
 const PLAIN: Component = Component {
     name: "",
@@ -246,11 +255,25 @@ pub const COMPONENTS: &[Component] = &[
         source: Source::Elasticsearch,
         ports: &[port("http", 9200), port("transport", 9300)],
         health: health("http", "/_cluster/health?wait_for_status=yellow&timeout=1s"),
-        setup: &[Setup {
-            port: "http",
-            path: "/_index_template/flask-logs",
-            file: "elk/index-template.json",
-        }],
+        // What `elk/setup.sh` does elsewhere, without the lifecycle: the slim distribution has none (`lab` keeps it instead).
+        setup: &[
+            put("/_index_template/flask-logs", "elk/index-template.json"),
+            put(
+                "/_index_template/flask-logs-dead-letter",
+                "elk/dead-letter-template.json",
+            ),
+            Setup {
+                unless: Some("/_alias/flask-logs"),
+                ..put("/flask-logs-000001", "elk/first-index.json")
+            },
+            Setup {
+                unless: Some("/_alias/flask-logs-dead-letter"),
+                ..put(
+                    "/flask-logs-dead-letter-000001",
+                    "elk/first-dead-letter-index.json",
+                )
+            },
+        ],
         probes: &[probe(
             "http",
             Probed::Page("/_cluster/health"),

@@ -556,15 +556,19 @@ async fn a_replica_stays_under_400_series() {
     assert_eq!(error["error.type"], "connection");
     assert_eq!(warning["trace.id"], error["trace.id"]);
 
-    // Or Elasticsearch makes a double of it, and an id beyond 2^53 another id.
+    // Every field has its type; or Elasticsearch makes a double of a number, and an id beyond 2^53 another id.
     let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../../elk/index-template.json");
     let template: Value = serde_json::from_slice(&std::fs::read(template).unwrap()).unwrap();
     let properties = &template["template"]["mappings"]["properties"];
     for line in shop.log.lock().unwrap().iter() {
         for (field, value) in line.as_object().unwrap() {
-            if value.is_i64() {
-                assert_eq!(properties[field]["type"], "long", "{field} in {line}");
-            }
+            let kind = &properties[field]["type"];
+            let fits = match value {
+                Value::Number(_) => kind == "long",
+                Value::Bool(_) => kind == "boolean",
+                _ => kind == "keyword" || kind == "text" || kind == "date",
+            };
+            assert!(fits, "{field}, {kind} in the template, in {line}");
         }
     }
     assert_eq!(shop.stop(), Some(0));
@@ -608,6 +612,8 @@ fn all_wrong_settings_are_told_at_once_and_no_secret() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("url");
     std::fs::write(&file, "postgres://shop:hunter2@db:many/shop\n").unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "hunter2\n").unwrap();
     let output = refused(&[
         &format!("--database-url-file={}", file.display()),
         "--payments-url=https://maria:hunter2@payments",
@@ -616,10 +622,12 @@ fn all_wrong_settings_are_told_at_once_and_no_secret() {
         "--workers=0",
         "--listen=here",
         "--colour=red",
+        &format!("--chaos-token-file={}", token.display()),
+        "--tls-key=/nowhere/key.pem",
     ]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(text.starts_with("error: 7 settings are wrong:\n"), "{text}");
+    assert!(text.starts_with("error: 9 settings are wrong:\n"), "{text}");
     for part in [
         "--database-url-file (or DATABASE_URL_FILE)",
         "invalid port number",
@@ -629,6 +637,8 @@ fn all_wrong_settings_are_told_at_once_and_no_secret() {
         r#"--workers (or FLASK_API_WORKERS) is "0": at least one thread is needed"#,
         r#"--listen (or FLASK_API_LISTEN) is "here""#,
         "--colour",
+        "--chaos-token-file (or CHAOS_TOKEN_FILE)",
+        "--tls-key (or FLASK_API_TLS_KEY) is \"/nowhere/key.pem\": cannot be read: No such file",
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -390,9 +390,23 @@ impl Stage<'_> {
                 let now = jiff::Timestamp::now();
                 let file = self.scene.layout.app_logs().join("drill.log");
                 self.note(Undo::Remove(file.clone()))?;
-                // What Elasticsearch takes is any shape; a name of its own in a document it does not.
+                // Our template takes any value for a field, and the shipper keeps other lines as dead letters; so the index
+                // has to demand something of a field that only this drill writes.
+                let url = format!(
+                    "{}/flask-logs-*/_mapping",
+                    self.scene.url("elasticsearch", "http")?
+                );
+                let demand = json!({"properties": {"labels.drill": {"type": "ip", "ignore_malformed": false}}});
+                // In a lab that has just begun there is no index yet.
+                let started = Instant::now();
+                while let Err(error) = self.put(&url, &demand).await {
+                    if started.elapsed() > STARTS_WITHIN {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
                 let line =
-                    json!({"@timestamp": now, "message": "a drill", "_id": "Elasticsearch's own"});
+                    json!({"@timestamp": now, "message": "a drill", "labels.drill": "no address"});
                 std::fs::write(&file, format!("{line}\n"))
                     .with_context(|| format!("cannot write {}", file.display()))?;
             }

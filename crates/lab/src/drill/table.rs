@@ -398,7 +398,7 @@ static LABEL_BOMB: Exercise = exercise(
 static LINE_REFUSED: Exercise = exercise(
     "line-refused",
     Lane::Stores,
-    "a log line claims a field that is Elasticsearch's own",
+    "a log line has a field of another type than its index demands",
     &[Act::RefusedLine],
 );
 static SHARD_HOMELESS: Exercise = exercise(

@@ -8,7 +8,11 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use rand::RngExt;
 use reqwest::Method;
+use serde::Serialize;
 use serde_json::{Value, json};
+
+/// So slow that hardly another request shares its bucket of the latency histogram, whose exemplar it becomes.
+const SLOW: &str = "latency;delay=700ms";
 
 /// A client for their APIs.
 #[derive(Debug, Clone)]
@@ -17,7 +21,7 @@ pub(crate) struct Probe {
 }
 
 /// The request that verify sends and then looks for everywhere.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct SentRequest {
     pub(super) trace_id: String,
     pub(super) order_id: i64,
@@ -95,19 +99,28 @@ impl Probe {
         json_of(&url, self.http.post(&url).json(&query)).await
     }
 
-    /// Places an order under a trace context of its own.
-    pub(super) async fn place_order(&self, api: &str) -> anyhow::Result<SentRequest> {
+    /// Places an order under a trace context of its own; with the token of faults it takes long.
+    pub(super) async fn place_order(
+        &self,
+        api: &str,
+        token: Option<&str>,
+    ) -> anyhow::Result<SentRequest> {
         let mut random = rand::rng();
         // The specification forbids all-zero ids; `| 1` keeps to it.
         let trace_id = format!("{:032x}", random.random::<u128>() | 1);
         let span_id = format!("{:016x}", random.random::<u64>() | 1);
         let url = format!("{api}/api/orders");
-        let request = self
+        let mut request = self
             .http
             .post(&url)
             .header("traceparent", format!("00-{trace_id}-{span_id}-01"))
             .header("idempotency-key", &trace_id)
             .json(&json!({ "items": [{ "product_id": 1, "quantity": 1 }] }));
+        if let Some(token) = token {
+            request = request
+                .header("x-fault-token", token)
+                .header("x-fault", SLOW);
+        }
         let order = json_of(&url, request).await?;
         let (Some(order_id), Some(order_status)) = (order["id"].as_i64(), order["status"].as_str())
         else {

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use stack::Layout;
 
 use super::{
     Endpoints, Row,
-    probe::{Probe, SentRequest, eventually, samples},
+    probe::{Probe, eventually, samples},
 };
 use crate::oncall::Rotation;
 
@@ -28,19 +28,16 @@ pub(super) async fn check(endpoints: &Endpoints, layout: &Layout) -> Vec<Row> {
         },
         Err(fault) => return vec![row(0, "an HTTP client", Err(fault), "")],
     };
-    let sent = check.place_order().await;
-    let sent = sent.as_ref();
-    let (targets, dashboards, logs, traces, alerts, slo, exporter, oncall) = tokio::join!(
+    let (targets, dashboards, followed, alerts, slo, exporter, oncall) = tokio::join!(
         check.targets(),
         check.dashboards(),
-        check.logs(sent),
-        check.traces(sent),
+        check.follow(),
         check.alerts(),
         check.slo(),
         check.exporter(),
         check.oncall(),
     );
-    vec![
+    let mut rows = vec![
         row(
             1,
             "Prometheus scraping all targets",
@@ -56,13 +53,13 @@ pub(super) async fn check(endpoints: &Endpoints, layout: &Layout) -> Vec<Row> {
         row(
             3,
             "Logs aggregated in Elasticsearch",
-            logs,
+            followed.logs,
             "look at the logs of otelcol and elasticsearch (`lab status --json` names them)",
         ),
         row(
             4,
             "Distributed traces visible in Jaeger",
-            traces,
+            followed.traces,
             "look at the log of jaeger, and at telemetry_spans_failed_total of flask-api",
         ),
         row(
@@ -89,7 +86,13 @@ pub(super) async fn check(endpoints: &Endpoints, layout: &Layout) -> Vec<Row> {
             oncall,
             "`lab oncall check` and `lab oncall render --check` show what is wrong; Alertmanager reads a new file when it is started",
         ),
-    ]
+    ];
+    for row in &mut rows {
+        if [3, 4].contains(&row.n) {
+            row.followed.clone_from(&followed.request);
+        }
+    }
+    rows
 }
 
 fn row(n: u8, name: &'static str, seen: Seen, hint: &str) -> Row {
@@ -99,6 +102,7 @@ fn row(n: u8, name: &'static str, seen: Seen, hint: &str) -> Row {
             name,
             ok: true,
             evidence,
+            followed: None,
             hint: None,
         },
         Err(reason) => Row {
@@ -106,6 +110,7 @@ fn row(n: u8, name: &'static str, seen: Seen, hint: &str) -> Row {
             name,
             ok: false,
             evidence: vec![format!("{reason:#}")],
+            followed: None,
             hint: Some(hint.into()),
         },
     }
@@ -126,15 +131,6 @@ pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 }
 
 impl Check<'_> {
-    /// The request that is followed through logs and traces.
-    async fn place_order(&self) -> anyhow::Result<SentRequest> {
-        self.endpoints.need(&["flask-api-1", "payments"])?;
-        eventually(PATIENCE, async || {
-            self.probe.place_order(&self.endpoints.flask_api[0]).await
-        })
-        .await
-    }
-
     /// Row 1: every expected target is there and up, by name.
     async fn targets(&self) -> Seen {
         self.endpoints.need(&["prometheus"])?;
@@ -191,100 +187,6 @@ impl Check<'_> {
             "there is no dashboard in grafana/dashboards, so none shows data"
         );
         bail!("grafana/dashboards holds {dashboards} files, whose queries nothing checks yet")
-    }
-
-    /// Row 3: the lines that verify's own request caused, found by its trace id.
-    async fn logs(&self, sent: Result<&SentRequest, &anyhow::Error>) -> Seen {
-        self.endpoints.need(&["elasticsearch", "otelcol"])?;
-        let sent =
-            sent.map_err(|reason| anyhow::anyhow!("no order could be placed: {reason:#}"))?;
-        let query = json!({ "size": 50, "sort": ["@timestamp"], "query": { "term": { "trace.id": sent.trace_id } } });
-        eventually(PATIENCE, async || {
-            let answer = self
-                .probe
-                .search(&self.endpoints.elasticsearch, query.clone())
-                .await?;
-            let lines: Vec<&Value> = array(&answer["hits"]["hits"])
-                .iter()
-                .map(|hit| &hit["_source"])
-                .collect();
-            let field = |line: &Value, name: &str| line[name].as_str().unwrap_or("").to_owned();
-            for service in ["flask-api", "payments"] {
-                ensure!(
-                    lines
-                        .iter()
-                        .any(|line| field(line, "service.name") == service),
-                    "Elasticsearch has no line of {service} with trace.id {} ({} lines in all)",
-                    sent.trace_id,
-                    lines.len()
-                );
-            }
-            let mut evidence = vec![format!(
-                "order {} ({}) was placed under trace.id {}",
-                sent.order_id, sent.order_status, sent.trace_id
-            )];
-            evidence.extend(lines.iter().map(|line| {
-                format!(
-                    "{} {} {}: {}",
-                    field(line, "@timestamp"),
-                    field(line, "log.level"),
-                    field(line, "event.dataset"),
-                    field(line, "message")
-                )
-            }));
-            Ok(evidence)
-        })
-        .await
-    }
-
-    /// Row 4: the trace of verify's own request, across processes and down to the database.
-    async fn traces(&self, sent: Result<&SentRequest, &anyhow::Error>) -> Seen {
-        self.endpoints.need(&["jaeger"])?;
-        let sent =
-            sent.map_err(|reason| anyhow::anyhow!("no order could be placed: {reason:#}"))?;
-        let url = format!("{}/api/traces/{}", self.endpoints.jaeger, sent.trace_id);
-        eventually(PATIENCE, async || {
-            let answer = self.probe.get(&url, &[]).await?;
-            let trace = answer["data"].get(0).context("Jaeger has no such trace")?;
-            let spans = array(&trace["spans"]);
-            let service = |span: &Value| {
-                let process = text(span, "/processID");
-                text(&trace["processes"][process], "/serviceName").to_owned()
-            };
-            let has_tag =
-                |span: &Value, key: &str| array(&span["tags"]).iter().any(|tag| tag["key"] == key);
-            for wanted in ["flask-api", "payments"] {
-                ensure!(
-                    spans.iter().any(|span| service(span) == wanted),
-                    "trace {} has no span of {wanted} yet",
-                    sent.trace_id
-                );
-            }
-            ensure!(
-                spans.iter().any(|span| has_tag(span, "db.system.name")),
-                "trace {} has no span of the database yet",
-                sent.trace_id
-            );
-            let mut by_service = BTreeMap::<String, Vec<&str>>::new();
-            for span in spans {
-                by_service
-                    .entry(service(span))
-                    .or_default()
-                    .push(text(span, "/operationName"));
-            }
-            let mut evidence = vec![format!(
-                "trace {} has {} spans: {url}",
-                sent.trace_id,
-                spans.len()
-            )];
-            evidence.extend(
-                by_service
-                    .into_iter()
-                    .map(|(service, names)| format!("{service}: {}", names.join(", "))),
-            );
-            Ok(evidence)
-        })
-        .await
     }
 
     /// Row 6: the error budget is computed.

@@ -349,8 +349,19 @@ fn provoke_failures(lab: &TestLab) {
         "5s",
     ]);
     assert!(fault.status.success(), "{}", text(&fault));
-    // What it takes is any shape; a name of its own in a document it does not.
-    let line = r#"{"@timestamp":"2026-01-01T00:00:00Z","_id":"Elasticsearch's own"}"#;
+    // Our template takes any value, so the indices have to demand something of a field that only this line has.
+    let indices = format!(
+        "http://127.0.0.1:{}/flask-logs-*/_mapping",
+        lab.port("elasticsearch", "http")
+    );
+    let demand = serde_json::json!({ "properties": { "labels.refused": { "type": "ip", "ignore_malformed": false } } });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let answer = runtime.block_on(reqwest::Client::new().put(indices).json(&demand).send());
+    answer.unwrap().error_for_status().unwrap();
+    let line = r#"{"@timestamp":"2026-01-01T00:00:00Z","labels.refused":"no address"}"#;
     let file = lab.data.path().join("logs/app/refused.log");
     std::fs::write(file, format!("{line}\n")).unwrap();
 }

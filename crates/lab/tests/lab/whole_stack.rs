@@ -12,7 +12,10 @@ use nix::{
 use serde_json::Value;
 
 use crate::running::{TestLab, eventually, everything_is_installed, text};
-use crate::{playbook::assert_playbook_holds, rules::assert_rules_are_about_something};
+use crate::{
+    dead_letters::assert_every_field_is_mapped, playbook::assert_playbook_holds,
+    rules::assert_rules_are_about_something,
+};
 
 /// What the whole stack may take, in bytes.
 const MEMORY_LIMIT: u64 = 1_600 * 1024 * 1024;
@@ -34,6 +37,7 @@ fn assert_pillars_hold(lab: &TestLab) -> Value {
         assert_eq!(row["ok"], true, "{row:#}");
         assert!(!row["evidence"].as_array().unwrap().is_empty(), "{row:#}");
     }
+    assert_one_request_is_followed(&report);
     for n in [2, 6] {
         assert_eq!(row(&report, n)["ok"], false, "{:#}", row(&report, n));
         assert!(row(&report, n)["hint"].is_string());
@@ -41,6 +45,32 @@ fn assert_pillars_hold(lab: &TestLab) -> Value {
     assert_eq!(report["ok"], false);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     report
+}
+
+/// Rows 3 and 4 tell of one request: counted, an exemplar, logged, and traced, each with the others' ids.
+fn assert_one_request_is_followed(report: &Value) {
+    let followed = &row(report, 3)["followed"];
+    assert_eq!(followed, &row(report, 4)["followed"]);
+    let trace_id = followed["trace_id"].as_str().unwrap();
+    let metrics = &followed["metrics"];
+    assert!(
+        metrics["after"].as_f64() > metrics["before"].as_f64(),
+        "{metrics:#}"
+    );
+    assert_eq!(
+        metrics["exemplar"]["labels"]["trace_id"], trace_id,
+        "{metrics:#}"
+    );
+    let lines = followed["log_lines"].as_array().unwrap();
+    let spans = followed["spans"].as_array().unwrap();
+    assert!(!lines.is_empty(), "{followed:#}");
+    for line in lines {
+        assert_eq!(line["trace.id"], trace_id);
+        assert!(
+            spans.iter().any(|span| span["span_id"] == line["span.id"]),
+            "{followed:#}"
+        );
+    }
 }
 
 #[test]
@@ -78,6 +108,7 @@ fn is_proven_survives_a_restart_and_leaves_nothing() {
 
     let report = assert_pillars_hold(&lab);
     assert_cost_is_told(&lab);
+    assert_every_field_is_mapped(&lab);
     assert_rules_are_about_something(&lab);
     assert_playbook_holds(&lab);
 

@@ -410,7 +410,7 @@ static ROWS: [About; Fault::ALL.len()] = [
         name: "log-malformed",
         summary: "lines in the log that are no JSON object, or one with the wrong types",
         teaches: "a log route has to keep what it cannot read, and to count it; one line must not spoil the next",
-        shows: "documents with event.kind pipeline_error in Elasticsearch, errors of the log shipper",
+        shows: "dead letters (event.kind pipeline_error, index flask-logs-dead-letter-*) in Elasticsearch",
         one_request: false,
         parameters: &[
             FOR,

@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Progress, expect_sha256, jdk::Jdk, maven};
+use super::{
+    Progress, expect_sha256,
+    jdk::{self, Jdk},
+    maven,
+};
 use crate::{Error, layout::make_dir};
 
 /// A release and the oldest Java it runs on.
@@ -30,13 +34,32 @@ const RELEASES: &[Release] = &[
     },
 ];
 
-/// The newest release that an installed Java can run, and the newest such Java.
-pub(super) fn choose(jdks: &[Jdk]) -> Result<(&'static Release, Jdk), Error> {
+/// Names the release to take, or the beginning of its number: a lab on Elasticsearch 8 where 9 would run.
+const WANTED: &str = "LAB_ELASTICSEARCH";
+
+/// The newest release that the newest installed Java can run, of those the user's environment allows.
+pub(super) fn choice() -> Result<(&'static Release, Jdk), Error> {
+    let wanted = std::env::var(WANTED).unwrap_or_default();
+    choose(&jdk::find_all(), &wanted)
+}
+
+fn choose(jdks: &[Jdk], wanted: &str) -> Result<(&'static Release, Jdk), Error> {
+    let known = RELEASES
+        .iter()
+        .filter(|release| release.version.starts_with(wanted));
+    if known.clone().next().is_none() {
+        let known: Vec<_> = RELEASES.iter().map(|release| release.version).collect();
+        return Err(Error::UnknownRelease {
+            variable: WANTED,
+            wanted: wanted.into(),
+            known: known.join(", "),
+        });
+    }
     let newest = jdks.iter().max_by_key(|jdk| jdk.release);
     let choice = newest.and_then(|jdk| {
         Some((
-            RELEASES
-                .iter()
+            known
+                .clone()
                 .find(|release| release.oldest_java <= jdk.release)?,
             jdk,
         ))
@@ -136,13 +159,15 @@ mod tests {
 
     #[test]
     fn takes_the_newest_release_its_java_allows() {
-        for (installed, version, java) in [
-            (&[17, 25][..], "9.2.0", 25),
-            (&[21], "9.2.0", 21),
-            (&[17], "8.19.5", 17),
-            (&[20, 11], "8.19.5", 20),
+        for (installed, wanted, version, java) in [
+            (&[17, 25][..], "", "9.2.0", 25),
+            (&[21], "", "9.2.0", 21),
+            (&[17], "", "8.19.5", 17),
+            (&[20, 11], "", "8.19.5", 20),
+            (&[17, 25], "8", "8.19.5", 25),
+            (&[17, 25], "9.2.0", "9.2.0", 25),
         ] {
-            let (release, jdk) = choose(&jdks(installed)).unwrap();
+            let (release, jdk) = choose(&jdks(installed), wanted).unwrap();
             assert_eq!(
                 (release.version, jdk.release),
                 (version, java),
@@ -153,8 +178,12 @@ mod tests {
 
     #[test]
     fn says_which_java_is_too_old() {
-        let message = choose(&jdks(&[11])).unwrap_err().to_string();
+        let message = choose(&jdks(&[11]), "").unwrap_err().to_string();
         assert!(message.contains("11 in /jdk-11"), "{message}");
-        assert_eq!(choose(&[]).unwrap_err().exit_code(), 3);
+        assert_eq!(choose(&[], "").unwrap_err().exit_code(), 3);
+        assert_eq!(choose(&jdks(&[17]), "9").unwrap_err().exit_code(), 3);
+        let unknown = choose(&jdks(&[25]), "7").unwrap_err();
+        assert_eq!(unknown.exit_code(), 2);
+        assert!(unknown.to_string().contains("9.2.0, 8.19.5"), "{unknown}");
     }
 }

@@ -79,6 +79,9 @@ fn place() -> Place {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("project/prometheus")).unwrap();
     std::fs::write(dir.path().join("project/prometheus/prometheus.yml"), "").unwrap();
+    std::fs::create_dir_all(dir.path().join("project/elk")).unwrap();
+    let policy = include_str!("../../../../elk/lifecycle-policy.json");
+    std::fs::write(dir.path().join("project/elk/lifecycle-policy.json"), policy).unwrap();
     let layout = layout(dir.path(), &dir.path().join("data"));
     Place { dir, layout }
 }
@@ -300,6 +303,7 @@ fn is_ready_only_when_healthy_and_set_up() {
             port: "http",
             path: "/template",
             file: "template.json",
+            unless: None,
         }],
         ..component("slow", |launching| {
             let program = std::env::current_exe().unwrap();
