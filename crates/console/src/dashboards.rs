@@ -9,7 +9,6 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use actix_web::{HttpResponse, http::StatusCode, web};
 use dashboards::{
-    Facts,
     model::{Annotation, DataSourceKind, Panel, PanelKind, Variable, VariableKind},
     query::{self, ALL, Context, Selection},
 };
@@ -67,8 +66,9 @@ impl Console {
     fn scrape_interval(&self) -> Duration {
         /// Prometheus' own.
         const USUAL: Duration = Duration::from_secs(60);
-        let facts = self.project().map(|project| Facts::read(project));
-        let interval = facts.and_then(|facts| choice::duration(facts.ok()?.scrape_interval()));
+        let interval = self.project().and_then(|project| {
+            choice::duration(&dashboards::scrape_interval(project).ok()?)
+        });
         interval.unwrap_or(USUAL)
     }
 }

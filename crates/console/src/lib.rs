@@ -4,8 +4,6 @@
 //! A back end that is down is a sentence on the page ([`backend::Trouble`]), never an error page. What changes something asks
 //! for the page's token ([`guard`]).
 
-#![allow(dead_code, reason = "the pages that use it are being written")]
-
 mod assets;
 mod backend;
 pub mod chaos;
@@ -28,7 +26,9 @@ use actix_web::web;
 
 pub use settings::Args;
 
-use crate::{backend::Backend, guard::FormToken, page::Place, prometheus::Prometheus};
+use crate::{
+    backend::Backend, drills::Drills, guard::FormToken, page::Place, prometheus::Prometheus,
+};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -52,34 +52,40 @@ pub(crate) struct Console {
     pub(crate) alertmanager: Backend,
     pub(crate) jaeger: Backend,
     pub(crate) elasticsearch: Backend,
-    pub(crate) grafana: Backend,
     /// The lab that this is a part of.
     pub(crate) lab: Option<stack::Layout>,
     pub(crate) token: FormToken,
     pub(crate) newest: inbox::Newest,
+    pub(crate) drills: Drills,
+    /// For what is no back end with pages of its own: admin ports.
+    pub(crate) http: reqwest::Client,
 }
 
 /// Serves until SIGTERM or Ctrl-C.
 async fn serve(args: Args) -> Result<(), Error> {
     let stand_ins = inbox::StandIns::bind(args.inbox.clone())?;
     let http = backend::client()?;
+    let lab = args.lab()?;
+    let (drills, orders) = Drills::new(lab.as_ref(), args.lab_program.clone());
     let console = Console {
         prometheus: Prometheus::new(&http, args.prometheus.as_deref()),
         alertmanager: Backend::new("Alertmanager", &http, args.alertmanager.as_deref()),
         jaeger: Backend::new("Jaeger", &http, args.jaeger.as_deref()),
         elasticsearch: Backend::new("Elasticsearch", &http, args.elasticsearch.as_deref()),
-        grafana: Backend::new("Grafana", &http, args.grafana.as_deref()),
-        lab: args.lab()?,
+        lab,
         token: FormToken::new(),
         newest: stand_ins.newest(),
+        drills,
+        http,
         args,
     };
     let console = web::Data::new(console);
+    let pages = console.clone();
     let site = inbox::Site {
         frame: |part| page::Page::new(Place::of(part.area), part.title, part.main).respond(),
         routes: Arc::new(move |routes| {
             routes
-                .app_data(console.clone())
+                .app_data(pages.clone())
                 .configure(assets::register)
                 .configure(overview::register)
                 .configure(dashboards::register)
@@ -89,7 +95,14 @@ async fn serve(args: Args) -> Result<(), Error> {
                 .default_service(web::to(page::not_found));
         }),
     };
-    Ok(stand_ins.run(site).await?)
+    // Children are tied to the thread that starts them: to this one, which outlives the server's.
+    let served = async {
+        let served = stand_ins.run(site).await;
+        console.drills.end();
+        served
+    };
+    let (served, ()) = futures::join!(served, console.drills.carry_out(orders));
+    Ok(served?)
 }
 
 /// Runs the console as a program.

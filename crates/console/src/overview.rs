@@ -1,17 +1,480 @@
-//! What a newcomer has to see in ten seconds.
+//! What a newcomer has to see in ten seconds: is everything there, how is the service, who is told, what is proven.
 
 use actix_web::{HttpResponse, web};
-use maud::html;
+use jiff::Timestamp;
+use maud::{Markup, html};
+use oncall::{Role, Roster};
+use serde::Deserialize;
+use stack::{Board, HOST, Lab, Status};
 
-use crate::page::{Page, Place};
+use crate::{
+    Console,
+    backend::Trouble,
+    page::{Page, Place},
+    prometheus::{Alert, Labels, Sample},
+};
+
+const RATE: &str = r#"service:flask_requests:rate1m{service="flask-api"}"#;
+const ERRORS: &str = r#"service:flask_requests_errors:ratio_rate1m{service="flask-api"}"#;
+const P95: &str = r#"service:flask_http_request_duration_seconds:p95_rate1m{service="flask-api"}"#;
+const BUDGET: &str = "slo:period_error_budget_remaining:ratio";
+
+/// The share of failed requests and the 95th percentile above which a tile asks for attention: the objectives of
+/// prometheus/slos.
+const MANY_ERRORS: f64 = 0.001;
+const SLOW: f64 = 0.25;
+
+/// What each component is for. What is in none is shown among the application.
+const PILLARS: [(&str, &str, &[&str]); 4] = [
+    (
+        "Application",
+        "what is watched",
+        &[
+            "flask-api-1",
+            "flask-api-2",
+            "payments",
+            "loadgen",
+            "console",
+        ],
+    ),
+    (
+        "Metrics",
+        "how much, how often: Prometheus",
+        &[
+            "prometheus",
+            "alertmanager",
+            "custom-flask-exporter",
+            "node_exporter",
+            "blackbox_exporter",
+            "cadvisor",
+            "grafana",
+        ],
+    ),
+    (
+        "Logs",
+        "what happened: Elasticsearch",
+        &[
+            "elasticsearch",
+            "otelcol",
+            "kibana",
+            "logstash",
+            "filebeat",
+            "fluent-bit",
+        ],
+    ),
+    ("Traces", "where the time went: Jaeger", &["jaeger"]),
+];
 
 pub(crate) fn register(routes: &mut web::ServiceConfig) {
     routes.route("/", web::get().to(overview));
 }
 
-async fn overview() -> HttpResponse {
-    let main = html! { h1 { "Overview" } };
+/// What is asked of Prometheus, all at one time.
+struct Figures {
+    at: f64,
+    rate: Result<Vec<Sample>, Trouble>,
+    errors: Result<Vec<Sample>, Trouble>,
+    p95: Result<Vec<Sample>, Trouble>,
+    budgets: Result<Vec<Sample>, Trouble>,
+    alerts: Result<Vec<Alert>, Trouble>,
+    told: Result<Told, Trouble>,
+}
+
+impl Figures {
+    async fn of(console: &Console) -> Self {
+        let at = Timestamp::now().as_millisecond();
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "milliseconds since 1970 are exact for 285,000 years"
+        )]
+        let at = at as f64 / 1000.0;
+        let prometheus = &console.prometheus;
+        let ask = |query| prometheus.instant(query, Some(at));
+        let (rate, errors, p95, budgets, alerts, told) = futures::join!(
+            ask(RATE),
+            ask(ERRORS),
+            ask(P95),
+            ask(BUDGET),
+            prometheus.alerts(),
+            Told::of(console)
+        );
+        Self {
+            at,
+            rate,
+            errors,
+            p95,
+            budgets,
+            alerts,
+            told,
+        }
+    }
+}
+
+async fn overview(console: web::Data<Console>) -> HttpResponse {
+    let figures = Figures::of(&console).await;
+    let lab = console.lab.as_ref().map(Lab::look);
+    let board = match &lab {
+        Some(Lab::Running(board) | Lab::Ended(board)) => Some(board),
+        _ => None,
+    };
+    let main = html! {
+        h1 { "Overview" }
+        div #now data-live {
+            (headline(board, &figures))
+            (tiles(&figures))
+            div.columns {
+                div {
+                    section aria-labelledby="firing" {
+                        h2 #firing { "Alerts" }
+                        (alerts(&figures.alerts, &figures.told))
+                    }
+                    (on_call(&console))
+                    (verified(&console))
+                }
+                (pillars(board))
+            }
+        }
+    };
     Page::new(Place::Overview, "Overview", main)
         .wide()
         .respond()
+}
+
+fn headline(board: Option<&Board>, figures: &Figures) -> Markup {
+    let not_ready: Vec<&Status> = board
+        .into_iter()
+        .flat_map(|board| &board.components)
+        .filter(|it| !matches!(it.state, stack::State::Ready | stack::State::Absent))
+        .collect();
+    let firing = figures.alerts.as_ref().map(|alerts| firing(alerts).len());
+    html! {
+        p.headline role="status" {
+            @match board {
+                None => span.state { "no lab" },
+                Some(_) if not_ready.is_empty() => span.state.good { "everything runs" },
+                Some(_) => span.state.bad { (not_ready.len()) " not ready" },
+            }
+            " "
+            @match firing {
+                Ok(0) => span.state.good { "no alert fires" },
+                Ok(1) => span.state.bad { "1 alert fires" },
+                Ok(number) => span.state.bad { (number) " alerts fire" },
+                Err(_) => span.state.warn { "no alerts known" },
+            }
+            " "
+            span.quiet { "A small shop, watched by its metrics, logs and traces. Pages bring themselves up to date." }
+        }
+    }
+}
+
+fn tiles(figures: &Figures) -> Markup {
+    let first = |of: &Result<Vec<Sample>, Trouble>| {
+        of.as_ref()
+            .map(|samples| samples.first().map(|sample| sample.value))
+            .map_err(Clone::clone)
+    };
+    html! {
+        section.tiles aria-label="The service now" data-at=(figures.at) {
+            (tile("Requests", "rate", RATE, first(&figures.rate), |it| format!("{it:.1} /s"), |_| false))
+            (tile("Errors", "errors", ERRORS, first(&figures.errors), percent, |it| it > MANY_ERRORS))
+            (tile("Latency, p95", "p95", P95, first(&figures.p95), |it| format!("{:.0} ms", it * 1000.0), |it| it > SLOW))
+            @match &figures.budgets {
+                Err(trouble) => div.tile { h2 { "Error budget" } (trouble) },
+                Ok(budgets) if budgets.is_empty() => (tile("Error budget", "budget", BUDGET, Ok(None), percent, |_| false)),
+                Ok(budgets) => @for budget in budgets {
+                    @let slo = budget.labels.get("sloth_slo").map_or("", String::as_str);
+                    (tile(&format!("Budget left, {slo}"), &format!("budget-{slo}"), BUDGET, Ok(Some(budget.value)), percent, |it| it <= 0.0))
+                },
+            }
+        }
+    }
+}
+
+fn tile(
+    title: &str,
+    name: &str,
+    query: &str,
+    value: Result<Option<f64>, Trouble>,
+    written: impl Fn(f64) -> String,
+    is_bad: impl Fn(f64) -> bool,
+) -> Markup {
+    html! {
+        div.tile title=(query) {
+            h2 { (title) }
+            @match value {
+                Ok(Some(value)) => p.figure.bad[is_bad(value)] data-figure=(name) data-value=(value) { (written(value)) },
+                Ok(None) => p.figure.none data-figure=(name) { "no data" },
+                Err(trouble) => (trouble),
+            }
+        }
+    }
+}
+
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    match percent {
+        0.0 => "0 %".into(),
+        it if it.abs() < 0.095 => format!("{it:.3} %"),
+        it if it.abs() < 9.95 => format!("{it:.2} %"),
+        it => format!("{it:.0} %"),
+    }
+}
+
+fn firing(alerts: &[Alert]) -> Vec<&Alert> {
+    // One that always fires says that alerting works.
+    let is_news = |alert: &&Alert| alert.firing && alert.label("severity") != "none";
+    alerts.iter().filter(is_news).collect()
+}
+
+/// What Alertmanager does with the alerts that it was sent.
+pub(crate) struct Told(Vec<(Labels, bool)>);
+
+impl Told {
+    pub(crate) async fn of(console: &Console) -> Result<Self, Trouble> {
+        let answer = console.alertmanager.get("/api/v2/alerts", &[]).await?;
+        let alerts = answer.as_array().into_iter().flatten().map(|alert| {
+            let labels = serde_json::from_value(alert["labels"].clone()).unwrap_or_default();
+            (labels, alert["status"]["state"] == "suppressed")
+        });
+        Ok(Self(alerts.collect()))
+    }
+
+    /// Whether nobody is told of it: it is silenced, or another alert is its cause.
+    fn is_suppressed(&self, alert: &Alert) -> bool {
+        self.0
+            .iter()
+            .any(|(labels, suppressed)| *suppressed && *labels == alert.labels)
+    }
+}
+
+/// Alerts that are pending or firing, those that fire first.
+pub(crate) fn alerts(alerts: &Result<Vec<Alert>, Trouble>, told: &Result<Told, Trouble>) -> Markup {
+    let shown = alerts.as_ref().map(|alerts| {
+        let is_news = |alert: &&Alert| alert.label("severity") != "none";
+        let mut shown: Vec<&Alert> = alerts.iter().filter(is_news).collect();
+        shown.sort_by_key(|alert| (!alert.firing, alert.active_at.clone()));
+        shown
+    });
+    html! {
+        @if let Err(trouble) = told { (trouble) p.quiet { "Nobody is told of alerts meanwhile." } }
+        @match shown {
+            Err(trouble) => (trouble),
+            Ok(shown) if shown.is_empty() => p.empty { "None is pending or firing." },
+            Ok(shown) => ul.alerts { @for alert in shown { (item(alert, told)) } },
+        }
+    }
+}
+
+fn item(alert: &Alert, told: &Result<Told, Trouble>) -> Markup {
+    html! {
+        li data-alert=(alert.label("alertname")) {
+            @if alert.firing { span.state.bad { "firing" } } @else { span.state.warn { "pending" } }
+            " " strong { (alert.label("alertname")) }
+            " " span.quiet { (alert.label("severity")) }
+            @if told.as_ref().is_ok_and(|told| told.is_suppressed(alert)) { " " span.state { "silenced" } }
+            @if let Ok(since) = alert.active_at.parse::<Timestamp>() {
+                " " span.quiet { "since " time datetime=(since) { (since.strftime("%T")) " UTC" } }
+            }
+            br;
+            @if let Some(summary) = alert.annotations.get("summary") { (summary) " " }
+            @if let Some(runbook) = runbook(alert) {
+                a href=(runbook) aria-label={ "What to do about " (alert.label("alertname")) } { "What to do" }
+            }
+        }
+    }
+}
+
+/// The playbook's section: an address of the web, or a document of the project, which this console serves.
+fn runbook(alert: &Alert) -> Option<String> {
+    let address = alert.annotations.get("runbook_url")?;
+    let on_the_web = address.starts_with("http://") || address.starts_with("https://");
+    match address.strip_prefix("docs/") {
+        Some(document) => Some(format!("/docs/{document}")),
+        None => on_the_web.then(|| address.clone()),
+    }
+}
+
+fn on_call(console: &Console) -> Markup {
+    let now = Timestamp::now();
+    let roster = console.args.project.as_ref().map(|project| {
+        let file = project.join("alertmanager/oncall.yaml");
+        let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
+        Roster::parse(&file, &text).map_err(|error| error.to_string())
+    });
+    html! {
+        section aria-labelledby="on-call" {
+            h2 #on-call { "On call now" }
+            @match roster {
+                None => p.empty { "The rotation is not known here." },
+                Some(Err(error)) => p.trouble role="status" { (error) },
+                Some(Ok(roster)) => dl.people {
+                    @let who = roster.who(now);
+                    @for role in Role::ALL {
+                        dt { (role.name()) }
+                        dd data-on-call=(role.name()) {
+                            @match who.one(role) {
+                                Some(person) => strong { (person) },
+                                None => span.state.bad { "nobody" },
+                            }
+                            @if let (_, Some(until)) = roster.turn_of(role, now) {
+                                " " span.quiet { "until " (until.strftime("%a %F %H:%M")) " UTC" }
+                            }
+                        }
+                    }
+                },
+            }
+            p.quiet { a href="/docs/oncall.md" { "The rotation" } }
+        }
+    }
+}
+
+/// What `lab verify` leaves behind.
+#[derive(Debug, Deserialize)]
+struct Verified {
+    at: Timestamp,
+    report: Report,
+}
+
+#[derive(Debug, Deserialize)]
+struct Report {
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Row {
+    n: u8,
+    name: String,
+    ok: bool,
+    hint: Option<String>,
+}
+
+fn verified(console: &Console) -> Markup {
+    let file = console.lab.as_ref().map(stack::Layout::verified_file);
+    let verified = file
+        .and_then(|file| std::fs::read(file).ok())
+        .and_then(|json| serde_json::from_slice::<Verified>(&json).ok());
+    html! {
+        section aria-labelledby="verified" {
+            h2 #verified { "What is proven" }
+            @match verified {
+                None => p.empty { "Nobody has asked on this data directory yet: " code { "lab verify" } " proves eight things in about a minute." },
+                Some(verified) => {
+                    p.quiet { "by " code { "lab verify" } " at " time datetime=(verified.at) { (verified.at.strftime("%F %T")) " UTC" } ", "
+                        (verified.report.rows.iter().filter(|row| row.ok).count()) " of " (verified.report.rows.len()) " hold"
+                    }
+                    ul.verified {
+                        @for row in &verified.report.rows {
+                            li {
+                                @if row.ok { span.state.good { "pass" } } @else { span.state.bad { "fail" } }
+                                " " (row.n) ". " (row.name)
+                                @if let (false, Some(hint)) = (row.ok, &row.hint) { br; span.quiet { (hint) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn pillars(board: Option<&Board>) -> Markup {
+    let Some(board) = board else {
+        return html! {
+            section aria-labelledby="components" {
+                h2 #components { "Components" }
+                p.empty { "This console is not part of a lab, which alone knows its components." }
+            }
+        };
+    };
+    let of = |names: &'static [&'static str], is_first: bool| {
+        board.components.iter().filter(move |status| {
+            let placed = PILLARS
+                .iter()
+                .any(|(_, _, names)| names.contains(&&*status.name));
+            names.contains(&&*status.name) || (is_first && !placed)
+        })
+    };
+    html! {
+        div.pillars {
+            @for (number, (title, what, names)) in PILLARS.iter().enumerate() {
+                section aria-labelledby={ "pillar-" (number) } {
+                    h2 id={ "pillar-" (number) } { (title) " " span.quiet { (what) } }
+                    ul.components { @for status in of(names, number == 0) { (component(status)) } }
+                }
+            }
+            p.quiet { (mebibytes(board.total_rss())) " of memory in all." }
+        }
+    }
+}
+
+fn component(status: &Status) -> Markup {
+    let class = match status.state {
+        stack::State::Ready => "good",
+        stack::State::Starting => "warn",
+        stack::State::Failed | stack::State::Stopped => "bad",
+        stack::State::Absent => "",
+    };
+    let address = status.ports.get("http");
+    html! {
+        li data-component=(status.name) {
+            span class={ "state " (class) } { (status.state.to_string()) }
+            span {
+                @match (address, status.state) {
+                    (Some(port), stack::State::Ready) if status.name != "console" => a href={ "http://" (HOST) ":" (port) "/" } { (status.name) },
+                    _ => strong { (status.name) },
+                }
+                " " span.quiet { (status.role) @if status.rss_bytes > 0 { ", " (mebibytes(status.rss_bytes)) } }
+                @if let (Some(detail), true) = (&status.detail, class != "good") { br; span.quiet { (detail) } }
+            }
+        }
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_component_has_its_pillar() {
+        for component in stack::table::COMPONENTS {
+            let placed = PILLARS
+                .iter()
+                .filter(|(_, _, names)| names.contains(&component.name));
+            assert_eq!(placed.count(), 1, "{}", component.name);
+        }
+        for name in PILLARS.iter().flat_map(|(_, _, names)| *names) {
+            stack::table::find(name).unwrap();
+        }
+    }
+
+    #[test]
+    fn small_shares_are_not_shown_as_nothing() {
+        let shown = [0.0, 0.000_12, 0.0123, 0.5, 1.0, -1.5].map(percent);
+        assert_eq!(
+            shown,
+            ["0 %", "0.012 %", "1.23 %", "50 %", "100 %", "-150 %"]
+        );
+    }
+
+    #[test]
+    fn a_runbook_is_a_document_here_or_an_address_of_the_web() {
+        let alert = |address: &str| Alert {
+            labels: [].into(),
+            annotations: [("runbook_url".to_owned(), address.to_owned())].into(),
+            firing: true,
+            active_at: String::new(),
+            value: String::new(),
+        };
+        let of = |address| runbook(&alert(address));
+        assert_eq!(
+            of("docs/alerting-playbook.md#a").as_deref(),
+            Some("/docs/alerting-playbook.md#a")
+        );
+        assert_eq!(of("https://a/b").as_deref(), Some("https://a/b"));
+        assert_eq!(of("javascript:alert(1)"), None);
+    }
 }

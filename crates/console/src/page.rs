@@ -137,6 +137,14 @@ impl Page {
     }
 }
 
+/// Seconds as people read them.
+pub(crate) fn seconds(seconds: f64) -> String {
+    match seconds {
+        it if it < 120.0 => format!("{it:.0} s"),
+        it => format!("{:.0} min", it / 60.0),
+    }
+}
+
 /// The page of an address that has none.
 pub(crate) async fn not_found() -> HttpResponse {
     let main = html! {

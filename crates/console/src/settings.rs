@@ -26,9 +26,6 @@ pub struct Args {
     /// Base URL of Elasticsearch
     #[arg(long, env = "CONSOLE_ELASTICSEARCH", value_name = "URL")]
     pub elasticsearch: Option<String>,
-    /// Base URL of Grafana
-    #[arg(long, env = "CONSOLE_GRAFANA", value_name = "URL")]
-    pub grafana: Option<String>,
     /// Admin port of a replica that can be broken; once for each
     #[arg(long = "admin", env = "CONSOLE_ADMIN", value_name = "NAME=URL", value_delimiter = ',', value_parser = name_and_url)]
     pub admin: Vec<(String, String)>,

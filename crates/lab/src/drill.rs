@@ -2,6 +2,7 @@
 
 mod act;
 mod clock;
+mod events;
 mod journal;
 mod measure;
 mod report;
@@ -18,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::{
     act::Scene,
     clock::Clock,
+    events::Events,
     journal::Owner,
     measure::{Aftermath, Outcome, Rehearsal, Sight, Sought},
     report::Report,
@@ -59,6 +61,9 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Print each event as a line of JSON when it happens, and the figures in the last line
+    #[arg(long, conflicts_with_all = ["list", "json"])]
+    events: bool,
 }
 
 /// The clock of the service level objectives in a lab: their windows are hours and days.
@@ -88,7 +93,7 @@ pub(crate) fn drill(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
         }
         let interrupted = interrupted()?;
         let result = tokio::select! {
-            result = run(&scene, clock, &chosen, !args.json) => result,
+            result = run(&scene, clock, &chosen, args) => result,
             () = interrupted => Err(anyhow::anyhow!("interrupted; the lab is as it was")),
         };
         scene.mend().await?;
@@ -96,6 +101,8 @@ pub(crate) fn drill(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
     })??;
     if args.json {
         println!("{:#}", serde_json::to_value(&report)?);
+    } else if args.events {
+        println!("{}", serde_json::to_value(&report)?);
     } else {
         println!("{}", report.table());
     }
@@ -132,7 +139,7 @@ async fn run(
     scene: &Scene,
     clock: Clock,
     chosen: &[&'static Drill],
-    shows: bool,
+    args: &Args,
 ) -> anyhow::Result<Report> {
     let started_at = Timestamp::now();
     let sight = Sight::new(scene)?;
@@ -141,7 +148,8 @@ async fn run(
         scene,
         sight,
         exercises: exercises(chosen, &rules, &routes)?,
-        steps: shows.then(Steps::new),
+        steps: (!args.json && !args.events).then(Steps::new),
+        events: args.events.then(Events::default),
     };
     let mut outcomes: Vec<Outcome> = join_all(Lane::TOGETHER.map(|lane| run.lane(lane)))
         .await
@@ -188,6 +196,7 @@ struct Run<'a> {
     sight: Sight,
     exercises: Vec<(&'static Exercise, Vec<Sought>)>,
     steps: Option<Steps>,
+    events: Option<Events>,
 }
 
 impl Run<'_> {
@@ -237,6 +246,7 @@ impl Run<'_> {
             sight: &self.sight,
             exercise,
             steps: self.steps.as_ref(),
+            events: self.events.as_ref(),
         }
     }
 

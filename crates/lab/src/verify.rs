@@ -83,6 +83,11 @@ pub(crate) fn verify(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
         ok: rows.iter().all(|row| row.ok),
         rows,
     };
+    if args.endpoints.is_none() {
+        // The console shows it, with when that was.
+        let json = serde_json::json!({ "at": jiff::Timestamp::now(), "report": &report });
+        stack::write_atomically(&layout.verified_file(), json.to_string().as_bytes())?;
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

@@ -291,7 +291,7 @@ impl TimeSeries {
         let drawing = axes::picture(&plane, |canvas| {
             axes::grid(canvas, &values, &times);
             for it in &self.annotations {
-                let style = it.colour.rgb().mix(0.15).filled();
+                let style = it.colour.rgb().mix(0.1).filled();
                 let (low, high) = (plane.values().start, plane.values().end);
                 if it.to > it.from {
                     canvas.rectangle((it.from, low), (it.to, high), style);

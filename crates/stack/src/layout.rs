@@ -77,6 +77,11 @@ impl Layout {
         self.data.join("chaos-token")
     }
 
+    /// What the last `lab verify` found.
+    pub fn verified_file(&self) -> PathBuf {
+        self.data.join("verified.json")
+    }
+
     /// What lets Alertmanager in at Slack and PagerDuty, one file each.
     pub fn secrets(&self) -> PathBuf {
         self.data.join("secrets")
@@ -235,7 +240,10 @@ pub(crate) fn remove_dir(dir: &Path) -> Result<(), Error> {
 }
 
 /// Writes a file in one step: a reader sees the old content or the new, never half of it.
-pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Error> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Error> {
     let fault = |source| Error::Io {
         doing: "write",
         path: path.into(),

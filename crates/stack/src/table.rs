@@ -643,13 +643,7 @@ fn console(launching: &Launching<'_>) -> Result<Launch, Error> {
         .option("--cache-dir", layout.cache())
         .option("--chaos-token-file", layout.chaos_token_file());
     let part_of = |name: &str| launching.others.iter().any(|other| other.name == name);
-    let back_ends = [
-        "prometheus",
-        "alertmanager",
-        "jaeger",
-        "elasticsearch",
-        "grafana",
-    ];
+    let back_ends = ["prometheus", "alertmanager", "jaeger", "elasticsearch"];
     let launch = back_ends
         .into_iter()
         .filter(|name| part_of(name))

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{
     act::Scene,
+    events::Events,
     journal::Owner,
     rules::{Alert, Theory},
     table::{Drill, Exercise, How, Told},
@@ -64,7 +65,7 @@ pub(super) struct Sought {
     pub(super) drill: &'static Drill,
     pub(super) alert: Alert,
     pub(super) theory: Theory,
-    measured: Measured,
+    pub(super) measured: Measured,
     /// Its alerts that fired before, which are not the exercise's.
     before: BTreeSet<String>,
 }
@@ -266,6 +267,8 @@ pub(super) struct Rehearsal<'a> {
     pub(super) exercise: &'static Exercise,
     /// Where what is waited for is shown.
     pub(super) steps: Option<&'a Steps>,
+    /// Where what happens is told.
+    pub(super) events: Option<&'a Events>,
 }
 
 /// An exercise that is over, and whose alerts may still fire.
@@ -288,6 +291,12 @@ impl Rehearsal<'_> {
         }
     }
 
+    fn tell(&self, event: &str, at: Timestamp) {
+        if let Some(events) = self.events {
+            events.act(event, self.exercise.name, self.exercise.what, at);
+        }
+    }
+
     /// Breaks, watches, mends. What cannot be done is the outcome of this exercise, and no reason to leave out the others.
     pub(super) async fn run(&self, mut sought: Vec<Sought>) -> Aftermath {
         let broken = self.break_and_mend(&mut sought).await;
@@ -302,6 +311,7 @@ impl Rehearsal<'_> {
 
         let mut stage = self.scene.stage(Owner::Exercise(self.exercise.name));
         let begin = Timestamp::now();
+        self.tell("fault", begin);
         let acted = async {
             for act in self.exercise.acts {
                 // Whoever is killed before the end leaves a fault that ends by itself.
@@ -314,6 +324,7 @@ impl Rehearsal<'_> {
         self.say("mending");
         let end = Timestamp::now();
         stage.clear().await?;
+        self.tell("mended", end);
         acted?;
         Ok(Broken {
             begin,
@@ -399,6 +410,9 @@ impl Rehearsal<'_> {
                 }
                 see_in_alertmanager(it, &in_alertmanager, begin, now);
                 see_in_inbox(it, &messages, begin, end);
+                if let Some(events) = self.events {
+                    events.seen(self.exercise.name, it, begin, end);
+                }
             }
             let waiting: Vec<_> = sought
                 .iter()
