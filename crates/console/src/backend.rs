@@ -68,11 +68,6 @@ impl Backend {
         }
     }
 
-    /// Where people reach it.
-    pub(crate) fn url(&self) -> Option<&str> {
-        self.base.as_deref()
-    }
-
     /// The JSON that a path answers.
     pub(crate) async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Trouble> {
         self.ask(Method::GET, path, query, None).await

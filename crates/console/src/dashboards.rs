@@ -66,9 +66,9 @@ impl Console {
     fn scrape_interval(&self) -> Duration {
         /// Prometheus' own.
         const USUAL: Duration = Duration::from_secs(60);
-        let interval = self.project().and_then(|project| {
-            choice::duration(&dashboards::scrape_interval(project).ok()?)
-        });
+        let interval = self
+            .project()
+            .and_then(|project| choice::duration(&dashboards::scrape_interval(project).ok()?));
         interval.unwrap_or(USUAL)
     }
 }

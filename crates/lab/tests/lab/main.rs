@@ -20,4 +20,5 @@ mod retention;
 mod rules;
 mod running;
 mod slo;
+mod viewer;
 mod whole_stack;
