@@ -405,7 +405,7 @@ impl TimeSeries {
             Legend::Hidden => html! {},
             _ if shown.is_empty() => html! {},
             Legend::Table(calcs) if !calcs.is_empty() => html! {
-                div.plot-legend tabindex="0" role="region" aria-label={ "Legend of " (self.name) } {
+                div.plot-legend tabindex="0" role="group" aria-label={ "Legend of " (self.name) } {
                     table {
                         thead { tr { th scope="col" { "Name" } @for calc in calcs { th.plot-number scope="col" { (calc.name()) } } } }
                         tbody {
