@@ -61,54 +61,89 @@ pub(crate) struct Console {
     pub(crate) http: reqwest::Client,
 }
 
-/// Serves until SIGTERM or Ctrl-C.
-async fn serve(args: Args) -> Result<(), Error> {
-    let stand_ins = inbox::StandIns::bind(args.inbox.clone())?;
-    let http = backend::client()?;
-    let lab = args.lab()?;
-    let (drills, orders) = Drills::new(lab.as_ref(), args.lab_program.clone());
-    let console = Console {
-        prometheus: Prometheus::new(&http, args.prometheus.as_deref()),
-        alertmanager: Backend::new("Alertmanager", &http, args.alertmanager.as_deref()),
-        jaeger: Backend::new("Jaeger", &http, args.jaeger.as_deref()),
-        elasticsearch: Backend::new("Elasticsearch", &http, args.elasticsearch.as_deref()),
-        lab,
-        token: FormToken::new(),
-        newest: stand_ins.newest(),
-        drills,
-        http,
-        args,
-    };
-    let console = web::Data::new(console);
-    let pages = console.clone();
-    let site = inbox::Site {
-        frame: |part| page::Page::new(Place::of(part.area), part.title, part.main).respond(),
-        routes: Arc::new(move |routes| {
-            routes
-                .app_data(pages.clone())
-                .configure(assets::register)
-                .configure(overview::register)
-                .configure(dashboards::register)
-                .configure(explore::register)
-                .configure(faults::register)
-                .configure(drills::register)
-                .default_service(web::to(page::not_found));
-        }),
-    };
-    // Children are tied to the thread that starts them: to this one, which outlives the server's.
-    let served = async {
-        let served = stand_ins.run(site).await;
-        console.drills.end();
-        served
-    };
-    let (served, ()) = futures::join!(served, console.drills.carry_out(orders));
-    Ok(served?)
+/// The console, bound to its ports.
+#[derive(Debug)]
+pub struct Server {
+    stand_ins: inbox::StandIns,
+    console: Console,
+    orders: drills::Orders,
+}
+
+impl Server {
+    /// Binds the ports.
+    ///
+    /// # Errors
+    /// When a port is taken, or a file or directory cannot be read.
+    pub fn bind(args: Args) -> Result<Self, Error> {
+        let stand_ins = inbox::StandIns::bind(args.inbox.clone())?;
+        let http = backend::client()?;
+        let lab = args.lab()?;
+        let (drills, orders) = Drills::new(lab.as_ref(), args.lab_program.clone());
+        let console = Console {
+            prometheus: Prometheus::new(&http, args.prometheus.as_deref()),
+            alertmanager: Backend::new("Alertmanager", &http, args.alertmanager.as_deref()),
+            jaeger: Backend::new("Jaeger", &http, args.jaeger.as_deref()),
+            elasticsearch: Backend::new("Elasticsearch", &http, args.elasticsearch.as_deref()),
+            lab,
+            token: FormToken::new(),
+            newest: stand_ins.newest(),
+            drills,
+            http,
+            args,
+        };
+        Ok(Self {
+            stand_ins,
+            console,
+            orders,
+        })
+    }
+
+    /// Where the pages are.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn address(&self) -> std::io::Result<std::net::SocketAddr> {
+        self.stand_ins.http_address()
+    }
+
+    /// Serves until SIGTERM or Ctrl-C.
+    ///
+    /// # Errors
+    /// When a listener fails.
+    pub async fn run(self) -> Result<(), Error> {
+        let console = web::Data::new(self.console);
+        let pages = console.clone();
+        let site = inbox::Site {
+            frame: |part| page::Page::new(Place::of(part.area), part.title, part.main).respond(),
+            routes: Arc::new(move |routes| {
+                routes
+                    .app_data(pages.clone())
+                    .configure(assets::register)
+                    .configure(overview::register)
+                    .configure(dashboards::register)
+                    .configure(explore::register)
+                    .configure(faults::register)
+                    .configure(drills::register)
+                    .default_service(web::to(page::not_found));
+            }),
+        };
+        // Children are tied to the thread that starts them: to this one, which outlives the server's.
+        let served = async {
+            let served = self.stand_ins.run(site).await;
+            console.drills.end();
+            served
+        };
+        let (served, ()) = futures::join!(served, console.drills.carry_out(self.orders));
+        Ok(served?)
+    }
 }
 
 /// Runs the console as a program.
 #[must_use]
 pub fn run(args: Args) -> ExitCode {
-    match actix_web::rt::System::new().block_on(serve(args)) {
+    let served =
+        Server::bind(args).and_then(|server| actix_web::rt::System::new().block_on(server.run()));
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);

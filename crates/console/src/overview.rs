@@ -402,7 +402,7 @@ fn pillars(board: Option<&Board>) -> Markup {
                     ul.components { @for status in of(names, number == 0) { (component(status)) } }
                 }
             }
-            p.quiet { (mebibytes(board.total_rss())) " of memory in all." }
+            p.quiet { (mebibytes(board.total_rss())) " of memory in all. " code { "lab doctor" } " says how to get what is absent." }
         }
     }
 }
@@ -424,7 +424,7 @@ fn component(status: &Status) -> Markup {
                     _ => strong { (status.name) },
                 }
                 " " span.quiet { (status.role) @if status.rss_bytes > 0 { ", " (mebibytes(status.rss_bytes)) } }
-                @if let (Some(detail), true) = (&status.detail, class != "good") { br; span.quiet { (detail) } }
+                @if let (Some(detail), "warn" | "bad") = (&status.detail, class) { br; span.quiet { (detail) } }
             }
         }
     }

@@ -9,6 +9,7 @@ mod canary;
 mod chaos;
 mod cluster;
 mod conformance;
+mod console;
 mod dead_letters;
 mod drill;
 mod jaeger;
