@@ -291,15 +291,16 @@ impl TimeSeries {
         let drawing = axes::picture(&plane, |canvas| {
             axes::grid(canvas, &values, &times);
             for it in &self.annotations {
-                let style = it.colour.rgb().mix(0.1).filled();
+                // A line where it begins and a band above while it lasts: a whole picture in red would hide what is in it.
                 let (low, high) = (plane.values().start, plane.values().end);
+                let style = it.colour.rgb().mix(0.7);
                 if it.to > it.from {
-                    canvas.rectangle((it.from, low), (it.to, high), style);
+                    let band = high - (high - low) * 0.03;
+                    canvas.rectangle((it.from, band), (it.to, high), style.filled());
                 }
-                canvas.line(
-                    &[(it.from, low), (it.from, high)],
-                    it.colour.rgb().mix(0.7).stroke_width(1),
-                );
+                if it.from > self.times.start {
+                    canvas.line(&[(it.from, low), (it.from, high)], style.stroke_width(1));
+                }
             }
             let bar = self
                 .gap
@@ -349,13 +350,7 @@ impl TimeSeries {
                 }
             }
         });
-        let links = html! {
-            @for it in &self.exemplars {
-                @if let Some((x, y)) = plane.percent(it.at, it.value) {
-                    a href=(it.href) aria-label=(it.label) { rect.plot-exemplar x=(x) y=(y) width="9" height="9" { title { (it.label) } } }
-                }
-            }
-        };
+        let links = points(&plane, self.exemplars.iter().map(|it| (it, it.value)));
         axes::framed(
             &self.alternative(shown),
             &drawing,
@@ -445,6 +440,31 @@ pub fn events(of: &[Annotation]) -> Markup {
                     }
                 }
                 @if of.len() > MOST { p.plot-note { "The newest " (MOST) " of them." } }
+            }
+        }
+    }
+}
+
+/// Links at their places. One too near to another could not be hit (WCAG 2.2, 2.5.8: 24 pixels, on a phone): the first stays.
+pub(crate) fn points<'a>(
+    plane: &Plane,
+    exemplars: impl Iterator<Item = (&'a Exemplar, f64)>,
+) -> Markup {
+    const APART: (f64, f64) = (0.085, 0.22);
+    let mut placed: Vec<(f64, f64)> = Vec::new();
+    let mut far = |at: f64, value: f64| {
+        let (x, y) = plane.share(at, value);
+        let near = |it: &(f64, f64)| (it.0 - x).abs() < APART.0 && (it.1 - y).abs() < APART.1;
+        let far = !placed.iter().any(near);
+        placed.extend(far.then_some((x, y)));
+        far
+    };
+    html! {
+        @for (it, height) in exemplars {
+            @if let Some((x, y)) = plane.percent(it.at, height) {
+                @if far(it.at, height) {
+                    a href=(it.href) aria-label=(it.label) { rect.plot-exemplar x=(x) y=(y) width="9" height="9" { title { (it.label) } } }
+                }
             }
         }
     }
@@ -729,5 +749,19 @@ mod tests {
         let html = plot.draw().into_string();
         assert!(html.contains("<a href=\"/explore/trace/abc\" aria-label=\"trace abc\"><rect class=\"plot-exemplar\" x=\"50%\" y=\"50%\""), "{html}");
         assert!(!html.contains("/outside"));
+        let near = Exemplar {
+            at: 2.1,
+            value: 4.2,
+            href: "/near".into(),
+            ..plot.exemplars[0].clone()
+        };
+        let far = Exemplar {
+            at: 3.0,
+            href: "/far".into(),
+            ..near.clone()
+        };
+        plot.exemplars.extend([near, far]);
+        let html = plot.draw().into_string();
+        assert!(!html.contains("/near") && html.contains("/far"), "{html}");
     }
 }

@@ -85,7 +85,7 @@ fn screenshots() {
         let mut readme = README.to_owned();
         let mut pages = pages();
         browser.open(&format!("{console}/explore")).await;
-        let order = "[...document.querySelectorAll('.plot-table tr')].find((it) => it.innerText.includes('payments'))?.querySelector('a').getAttribute('href')";
+        let order = "[...document.querySelectorAll('.plot-table tr')].find((it) => it.innerText.includes('POST /api/orders\\t'))?.querySelector('a').getAttribute('href')";
         if let Some(trace) = browser.value(order).await.as_str() {
             pages.push(("console-trace".into(), trace.into()));
         }
