@@ -267,19 +267,15 @@ fn named(format: &str, labels: &Value) -> String {
 }
 
 async fn every_page_is_in_order(viewer: &Viewer) {
-    let mut paths: Vec<String> = boards()
-        .iter()
-        .map(|it| format!("/dashboards/{}", it.uid))
-        .collect();
-    paths.extend(
-        [
-            "/dashboards",
-            "/explore",
-            "/explore/logs",
-            "/explore/metrics?query=up",
-        ]
-        .map(String::from),
-    );
+    let mut paths = [
+        "/dashboards",
+        "/explore",
+        "/explore/logs",
+        "/explore/metrics?query=up",
+    ]
+    .map(String::from)
+    .to_vec();
+    paths.extend(boards().iter().map(|it| format!("/dashboards/{}", it.uid)));
     for path in paths {
         viewer.open(&path).await;
         viewer.is_in_order(&path).await;
