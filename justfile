@@ -33,6 +33,11 @@ lint:
 test *ARGS='--workspace':
     cargo test {{ ARGS }}
 
+# Take the pictures of docs/dashboard-screenshots, from the lab whose console CONSOLE_URL names, or from one with five minutes of load.
+screenshots:
+    cargo run -- install chromium axe-core
+    cargo test -p lab --test lab -- --ignored --exact screenshots::screenshots --nocapture
+
 # Change every threshold, operator and duration of the rules, and show that a test notices.
 mutate:
     cargo test -p lab --test lab -- --ignored --exact rules::every_mutant_is_killed --nocapture

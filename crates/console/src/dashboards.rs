@@ -9,7 +9,6 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use actix_web::{HttpResponse, http::StatusCode, web};
 use dashboards::{
-    Facts,
     model::{Annotation, DataSourceKind, Panel, PanelKind, Variable, VariableKind},
     query::{self, ALL, Context, Selection},
 };
@@ -67,8 +66,9 @@ impl Console {
     fn scrape_interval(&self) -> Duration {
         /// Prometheus' own.
         const USUAL: Duration = Duration::from_secs(60);
-        let facts = self.project().map(|project| Facts::read(project));
-        let interval = facts.and_then(|facts| choice::duration(facts.ok()?.scrape_interval()));
+        let interval = self
+            .project()
+            .and_then(|project| choice::duration(&dashboards::scrape_interval(project).ok()?));
         interval.unwrap_or(USUAL)
     }
 }
@@ -351,6 +351,7 @@ async fn drawn(console: &Console, board: &Board, range: &Range, whole: &Context)
         })
         .collect();
     html! {
+        (plots::events(&annotations))
         @for ((tile, context), asked) in board.tiles.iter().zip(&contexts).zip(&asked) {
             @match tile {
                 Tile::Unknown { title, kind, place, why } => {
@@ -409,7 +410,7 @@ fn framed(panel: &Panel, drawing: &Drawing<'_>, range: &Range) -> Markup {
             header {
                 h3 id={ "title-" (panel.id) } { (title) }
                 @for link in links {
-                    @if let Some(href) = here(&link.url, range) { a href=(href) { (link.title) } }
+                    @if let Some(href) = here(&link.url, range) { a href=(href) title=(link.title) { span aria-hidden="true" { "↗" } span.plot-hidden { (link.title) } } }
                 }
             }
             (drawing.draw())

@@ -114,17 +114,27 @@ pub(crate) fn traces_table(name: &str, traces: &[Trace]) -> Markup {
     };
     let rows = traces.iter().map(|trace| {
         let root = trace.root();
-        let services: Vec<&str> = trace.services().into_iter().collect();
+        #[expect(clippy::cast_precision_loss, reason = "no trace is that long")]
+        let spans = trace.spans.len() as f64;
         vec![
             Cell::Link {
                 href: jaeger::page(&trace.id),
                 text: trace.id.chars().take(8).collect(),
             },
-            Cell::Text(root.map(|it| it.operation.clone()).unwrap_or_default()),
-            Cell::Time(trace.start()),
+            Cell::Text(format!(
+                "{}{}",
+                root.map_or("", |it| it.operation.as_str()),
+                if trace.failed() { ", failed" } else { "" }
+            )),
+            Cell::Text(
+                Unit::parse("dateTimeAsIso")
+                    .show(trace.start() * 1000.0, None)
+                    .chars()
+                    .skip(11)
+                    .collect(),
+            ),
             Cell::Number(trace.duration()),
-            Cell::Text(format!("{} of {}", trace.spans.len(), services.join(", "))),
-            Cell::Text(if trace.failed() { "failed" } else { "" }.into()),
+            Cell::Number(spans),
         ]
     });
     let table = Table {
@@ -132,10 +142,9 @@ pub(crate) fn traces_table(name: &str, traces: &[Trace]) -> Markup {
         columns: vec![
             column("Trace", ""),
             column("Request", ""),
-            column("Start (UTC)", ""),
+            column("Start", ""),
             column("Took", "s"),
             column("Spans", ""),
-            column("", ""),
         ],
         rows: rows.collect(),
         empty: Some("No trace in this time".into()),

@@ -84,12 +84,11 @@ impl Facts {
                 })?;
             objectives.extend(specification.objectives());
         }
-        let scraping: Scraping = parse(root, SCRAPING)?;
         Ok(Self {
             objectives,
             thresholds,
             recordings,
-            scrape_interval: scraping.global.scrape_interval,
+            scrape_interval: scrape_interval(root)?,
         })
     }
 
@@ -162,6 +161,15 @@ impl Facts {
         }
         Ok(())
     }
+}
+
+/// Time between two scrapes, as `5s`, of the project at `root`: for those who need no other fact.
+///
+/// # Errors
+/// When the file is missing or not what it should be.
+pub fn scrape_interval(root: &Path) -> Result<String, Error> {
+    let scraping: Scraping = parse(root, SCRAPING)?;
+    Ok(scraping.global.scrape_interval)
 }
 
 /// The share of requests that may be bad: 0.001 at 99.9 %.

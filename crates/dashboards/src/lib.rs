@@ -19,7 +19,7 @@ pub mod query;
 mod slo_dashboard;
 
 pub use error::Error;
-pub use facts::Facts;
+pub use facts::{Facts, scrape_interval};
 pub use flask_api::UID as FLASK_API;
 pub use kubernetes::UID as KUBERNETES;
 pub use overview::UID as OVERVIEW;

@@ -228,23 +228,23 @@ pub(crate) fn framed(
 ) -> Markup {
     html! {
         div.plot-area.plot-two-axes[!right.is_empty()] {
-            svg role="img" aria-label=(name) {
-                (stretched(drawing))
-                svg.plot-plane {
+            div.plot-plane role="img" aria-label=(name) {
+                (stretched(drawing, "plot-drawing"))
+                svg.plot-words {
                     @for (y, text) in values { text.plot-y x="-6" y=(percent(1.0 - y)) dy=".35em" { (text) } }
                     @for (y, text) in right { text.plot-right x="100%" dx="6" y=(percent(1.0 - y)) dy=".35em" { (text) } }
                     @for (x, text) in times { text.plot-x x=(percent(*x)) y="100%" dy="16" { (text) } }
                 }
             }
-            @if !links.0.is_empty() { svg.plot-links { svg.plot-plane { (links) } } }
+            @if !links.0.is_empty() { div.plot-plane.plot-links { svg { (links) } } }
         }
     }
 }
 
 /// The drawing, in whatever room there is.
-pub(crate) fn stretched(drawing: &PreEscaped<String>) -> Markup {
+pub(crate) fn stretched(drawing: &PreEscaped<String>, class: &str) -> Markup {
     html! {
-        svg.plot-plane viewBox={ "0 0 " (SIZE.0) " " (SIZE.1) } preserveAspectRatio="none" { (drawing) }
+        svg.(class) aria-hidden="true" viewBox={ "0 0 " (SIZE.0) " " (SIZE.1) } preserveAspectRatio="none" { (drawing) }
     }
 }
 

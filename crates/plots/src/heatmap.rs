@@ -8,6 +8,7 @@ use plotters::style::Color as _;
 use crate::{
     Colour, Exemplar, Format,
     axes::{self, Plane, Tick},
+    time_series::points,
 };
 
 /// A classic bucket: how many were at most this large.
@@ -143,15 +144,9 @@ impl Heatmap {
             }
             axes::grid(canvas, &values, &times);
         });
-        let links = html! {
-            @for it in &self.exemplars {
-                @if let Some(height) = height(rows, it.value) {
-                    @if let Some((x, y)) = plane.percent(it.at, height) {
-                        a href=(it.href) aria-label=(it.label) { rect.plot-exemplar x=(x) y=(y) width="9" height="9" { title { (it.label) } } }
-                    }
-                }
-            }
-        };
+        let exemplars = self.exemplars.iter();
+        let placed = exemplars.filter_map(|it| Some((it, height(rows, it.value)?)));
+        let links = points(&plane, placed);
         axes::framed(
             &self.alternative(rows),
             &drawing,

@@ -23,7 +23,7 @@ pub use logs::{Line, Logs};
 pub use single::{Painted, Single, Value};
 pub use table::{Cell, Column, Table};
 pub use time_series::{
-    Annotation, Axis, Exemplar, Legend, MOST_SERIES, Series, Stacking, TimeSeries,
+    Annotation, Axis, Exemplar, Legend, MOST_SERIES, Series, Stacking, TimeSeries, events,
 };
 pub use unit::Unit;
 pub use values::{Calc, Format, Mapping, Thresholds, Values};

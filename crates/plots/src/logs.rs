@@ -42,7 +42,7 @@ impl Logs {
                 @if self.lines.is_empty() {
                     p.plot-empty { "No log line" }
                 } @else {
-                    div.plot-scroll tabindex="0" role="region" aria-label=(self.name) {
+                    div.plot-scroll tabindex="0" role="group" aria-label=(self.name) {
                         ol.plot-lines {
                             @for line in &self.lines { (one(line)) }
                         }

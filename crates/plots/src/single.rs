@@ -220,7 +220,7 @@ fn course(points: &[(f64, f64)], colour: Colour) -> Markup {
         canvas.fill(&edge, colour.rgb().mix(0.15));
         canvas.line(&points, colour.rgb().stroke_width(1));
     });
-    html! { svg.plot-course aria-hidden="true" { (axes::stretched(&drawing)) } }
+    axes::stretched(&drawing, "plot-course")
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Table {
                 @if self.rows.is_empty() {
                     p.plot-empty { (self.empty.as_deref().unwrap_or("No data")) }
                 } @else {
-                    div.plot-scroll tabindex="0" role="region" aria-label=(self.name) {
+                    div.plot-scroll tabindex="0" role="group" aria-label=(self.name) {
                         table.plot-table {
                             thead { tr { @for column in &self.columns { th scope="col" { (column.name) } } } }
                             tbody {

@@ -154,12 +154,6 @@ impl TimeSeries {
                     p.plot-note { "The " (shown.len()) " of " (total) " series with the largest mean; narrow the query to see the others." }
                 }
                 (self.legend(&shown))
-                @if !self.annotations.is_empty() {
-                    details.plot-events {
-                        summary { (self.annotations.len()) @if self.annotations.len() == 1 { " event" } @else { " events" } }
-                        ul { @for it in self.annotations.iter().take(50) { li { span.(it.colour.class()) { "● " } (clock(it.from)) @if it.to > it.from { "–" (clock(it.to)) } " " (it.text) } } }
-                    }
-                }
             }
         }
     }
@@ -253,8 +247,8 @@ impl TimeSeries {
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), it| {
                 (low.min(it), high.max(it))
             });
-        // Areas, bars and what is near zero anyway start at zero: a small change must not look large.
-        let from_zero = self.fill > 0.0 || self.bars || self.stacking != Stacking::Off;
+        // Bars, stacks and what is near zero anyway start at zero: a small change must not look large.
+        let from_zero = self.bars || self.stacking != Stacking::Off;
         if low > 0.0 && (from_zero || low < high * 0.5 || low == high) {
             low = 0.0;
         }
@@ -297,15 +291,16 @@ impl TimeSeries {
         let drawing = axes::picture(&plane, |canvas| {
             axes::grid(canvas, &values, &times);
             for it in &self.annotations {
-                let style = it.colour.rgb().mix(0.15).filled();
+                // A line where it begins and a band above while it lasts: a whole picture in red would hide what is in it.
                 let (low, high) = (plane.values().start, plane.values().end);
+                let style = it.colour.rgb().mix(0.7);
                 if it.to > it.from {
-                    canvas.rectangle((it.from, low), (it.to, high), style);
+                    let band = high - (high - low) * 0.03;
+                    canvas.rectangle((it.from, band), (it.to, high), style.filled());
                 }
-                canvas.line(
-                    &[(it.from, low), (it.from, high)],
-                    it.colour.rgb().mix(0.7).stroke_width(1),
-                );
+                if it.from > self.times.start {
+                    canvas.line(&[(it.from, low), (it.from, high)], style.stroke_width(1));
+                }
             }
             let bar = self
                 .gap
@@ -355,13 +350,7 @@ impl TimeSeries {
                 }
             }
         });
-        let links = html! {
-            @for it in &self.exemplars {
-                @if let Some((x, y)) = plane.percent(it.at, it.value) {
-                    a href=(it.href) aria-label=(it.label) { rect.plot-exemplar x=(x) y=(y) width="9" height="9" { title { (it.label) } } }
-                }
-            }
-        };
+        let links = points(&plane, self.exemplars.iter().map(|it| (it, it.value)));
         axes::framed(
             &self.alternative(shown),
             &drawing,
@@ -411,7 +400,7 @@ impl TimeSeries {
             Legend::Hidden => html! {},
             _ if shown.is_empty() => html! {},
             Legend::Table(calcs) if !calcs.is_empty() => html! {
-                div.plot-legend tabindex="0" role="region" aria-label={ "Legend of " (self.name) } {
+                div.plot-legend tabindex="0" role="group" aria-label={ "Legend of " (self.name) } {
                     table {
                         thead { tr { th scope="col" { "Name" } @for calc in calcs { th.plot-number scope="col" { (calc.name()) } } } }
                         tbody {
@@ -432,6 +421,51 @@ impl TimeSeries {
                     }
                 }
             },
+        }
+    }
+}
+
+/// What happened, in words: pictures only mark when.
+#[must_use]
+pub fn events(of: &[Annotation]) -> Markup {
+    /// Longer lists are not read.
+    const MOST: usize = 50;
+    html! {
+        @if !of.is_empty() {
+            details.plot.plot-events #plot-events {
+                summary { (of.len()) @if of.len() == 1 { " event in this time" } @else { " events in this time" } }
+                ul {
+                    @for it in of.iter().rev().take(MOST) {
+                        li { span.(it.colour.class()) aria-hidden="true" { "● " } time { (clock(it.from)) @if it.to > it.from { "–" (clock(it.to)) } } " " (it.text) }
+                    }
+                }
+                @if of.len() > MOST { p.plot-note { "The newest " (MOST) " of them." } }
+            }
+        }
+    }
+}
+
+/// Links at their places. One too near to another could not be hit (WCAG 2.2, 2.5.8: 24 pixels, on a phone): the first stays.
+pub(crate) fn points<'a>(
+    plane: &Plane,
+    exemplars: impl Iterator<Item = (&'a Exemplar, f64)>,
+) -> Markup {
+    const APART: (f64, f64) = (0.085, 0.22);
+    let mut placed: Vec<(f64, f64)> = Vec::new();
+    let mut far = |at: f64, value: f64| {
+        let (x, y) = plane.share(at, value);
+        let near = |it: &(f64, f64)| (it.0 - x).abs() < APART.0 && (it.1 - y).abs() < APART.1;
+        let far = !placed.iter().any(near);
+        placed.extend(far.then_some((x, y)));
+        far
+    };
+    html! {
+        @for (it, height) in exemplars {
+            @if let Some((x, y)) = plane.percent(it.at, height) {
+                @if far(it.at, height) {
+                    a href=(it.href) aria-label=(it.label) { rect.plot-exemplar x=(x) y=(y) width="9" height="9" { title { (it.label) } } }
+                }
+            }
         }
     }
 }
@@ -560,6 +594,27 @@ mod tests {
     }
 
     #[test]
+    fn events_are_told_with_their_times() {
+        let of = |from, to| Annotation {
+            from,
+            to,
+            text: "Alert <b>".into(),
+            colour: Colour::Red,
+        };
+        let html = events(&[of(0.0, 60.0), of(3600.0, 3600.0)]).into_string();
+        assert!(
+            html.contains("2 events") && html.contains("Alert &lt;b&gt;"),
+            "{html}"
+        );
+        assert!(
+            html.contains("<time>00:00:00–00:01:00</time>")
+                && html.contains("<time>01:00:00</time>"),
+            "{html}"
+        );
+        assert!(events(&[]).into_string().is_empty());
+    }
+
+    #[test]
     fn hostile_names_are_text() {
         let mut plot = of(&[1.0]);
         let hostile = "</text><script>alert(1)</script>\" onload=\"x";
@@ -634,7 +689,7 @@ mod tests {
         let plot = of(&[10.0, 11.0]);
         let from = |plot: &TimeSeries| plot.plane(&plot.drawn(&plot.shown()), false).values().start;
         assert!(from(&plot) > 9.0);
-        let filled = TimeSeries { fill: 0.1, ..plot };
+        let filled = TimeSeries { bars: true, ..plot };
         assert_eq!(from(&filled), 0.0);
         let forced = TimeSeries {
             min: Some(-5.0),
@@ -694,5 +749,19 @@ mod tests {
         let html = plot.draw().into_string();
         assert!(html.contains("<a href=\"/explore/trace/abc\" aria-label=\"trace abc\"><rect class=\"plot-exemplar\" x=\"50%\" y=\"50%\""), "{html}");
         assert!(!html.contains("/outside"));
+        let near = Exemplar {
+            at: 2.1,
+            value: 4.2,
+            href: "/near".into(),
+            ..plot.exemplars[0].clone()
+        };
+        let far = Exemplar {
+            at: 3.0,
+            href: "/far".into(),
+            ..near.clone()
+        };
+        plot.exemplars.extend([near, far]);
+        let html = plot.draw().into_string();
+        assert!(!html.contains("/near") && html.contains("/far"), "{html}");
     }
 }

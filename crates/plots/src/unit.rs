@@ -131,6 +131,9 @@ impl Unit {
             return self.show(value, None);
         }
         let (divisor, word) = self.step(value.abs());
+        if value.abs() < step * 1e-6 {
+            return self.written(0.0, 0, word);
+        }
         let step = step / divisor;
         let decimals = (0..9).find(|&it| {
             let scaled = step * 10_f64.powi(it);
@@ -321,6 +324,7 @@ mod tests {
         let unit = Unit::parse("s");
         assert_eq!(unit.show_tick(0.05, 0.05), "50 ms");
         assert_eq!(unit.show_tick(0.1, 0.05), "100 ms");
+        assert_eq!(unit.show_tick(0.0, 0.05), "0 s");
         let unit = Unit::parse("reqps");
         assert_eq!(unit.show_tick(2.0, 0.5), "2.0 req/s");
         assert_eq!(unit.show_tick(2.5, 0.5), "2.5 req/s");

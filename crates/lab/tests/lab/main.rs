@@ -20,5 +20,7 @@ mod refusals;
 mod retention;
 mod rules;
 mod running;
+mod screenshots;
 mod slo;
+mod viewer;
 mod whole_stack;

@@ -1,0 +1,137 @@
+//! The pictures of `docs/dashboard-screenshots`: `just screenshots`.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::json;
+use test_browser::{Browser, Scheme, WIDTHS};
+
+use crate::running::{TestLab, eventually, project, text};
+
+/// A page that is longer becomes several pictures.
+const HIGHEST: u64 = 1700;
+
+/// What a repository can carry for each.
+const LARGEST: usize = 300_000;
+
+/// Long enough for lines to have a course.
+const LOAD: Duration = Duration::from_secs(330);
+
+const README: &str = "\
+# Dashboards and console
+
+Drawn by the console from the Grafana files (not by Grafana), of a lab with its steady traffic. `just screenshots` makes them anew:
+from the lab whose console `CONSOLE_URL` names, or from one that it starts and ends.
+
+";
+
+/// Name and path of each page.
+fn pages() -> Vec<(String, String)> {
+    let mut pages: Vec<(String, String)> = [
+        ("console-overview", "/"),
+        ("console-dashboards", "/dashboards"),
+        ("console-explore", "/explore"),
+        ("console-logs", "/explore/logs"),
+        (
+            "console-promql",
+            "/explore/metrics?query=sum%20by%20(route)%20(rate(flask_requests_total%5B1m%5D))&from=now-5m",
+        ),
+        ("console-break", "/break"),
+        ("console-inbox", "/inbox"),
+    ]
+    .map(|(name, path)| (name.to_owned(), path.to_owned()))
+    .into();
+    let files = fs::read_dir(project().join(dashboards::DIRECTORY)).unwrap();
+    let mut files: Vec<PathBuf> = files.map(|it| it.unwrap().path()).collect();
+    files.sort();
+    for file in files
+        .iter()
+        .filter(|it| it.extension().is_some_and(|it| it == "json"))
+    {
+        let uid = file.file_stem().unwrap().to_str().unwrap();
+        let path = format!("/dashboards/{uid}?from=now-5m&refresh=");
+        pages.push((format!("dashboard-{uid}"), path));
+    }
+    pages
+}
+
+#[test]
+#[ignore = "writes into docs/; `just screenshots` runs it"]
+fn screenshots() {
+    let given = std::env::var("CONSOLE_URL").ok();
+    let mut lab = TestLab::new();
+    let console = given.clone().unwrap_or_else(|| {
+        let up = lab.up(&[]);
+        assert_eq!(up.status.code(), Some(0), "{}", text(&up));
+        format!("http://127.0.0.1:{}", lab.port("console", "http"))
+    });
+    if given.is_none() {
+        std::thread::sleep(LOAD);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let browser = Browser::start().await.expect("Chromium: `lab install chromium axe-core`");
+        let directory = project().join("docs/dashboard-screenshots");
+        fs::create_dir_all(&directory).unwrap();
+        for file in fs::read_dir(&directory).unwrap().map(|it| it.unwrap().path()) {
+            if file.extension().is_some_and(|it| it == "png") {
+                fs::remove_file(file).unwrap();
+            }
+        }
+        browser.look(WIDTHS[1], Scheme::Light).await;
+        let mut readme = README.to_owned();
+        let mut pages = pages();
+        browser.open(&format!("{console}/explore")).await;
+        let order = "[...document.querySelectorAll('.plot-table tr')].find((it) => it.innerText.includes('POST /api/orders\\t'))?.querySelector('a').getAttribute('href')";
+        if let Some(trace) = browser.value(order).await.as_str() {
+            pages.push(("console-trace".into(), trace.into()));
+        }
+        for (name, path) in pages {
+            browser.open(&format!("{console}{path}")).await;
+            for (file, picture) in taken(&browser, &name).await {
+                assert!(picture.len() < LARGEST, "{file} has {} bytes", picture.len());
+                fs::write(directory.join(&file), picture).unwrap();
+                readme += &format!("![{name}]({file})\n\n");
+            }
+        }
+        let dark = format!("{console}/dashboards/overview?from=now-5m&refresh=");
+        browser.look(WIDTHS[1], Scheme::Dark).await;
+        browser.open(&dark).await;
+        let (_, picture) = taken(&browser, "dashboard-overview-dark").await.remove(0);
+        fs::write(directory.join("dashboard-overview-dark.png"), picture).unwrap();
+        browser.look(WIDTHS[0], Scheme::Light).await;
+        browser.open(&dark).await;
+        let (_, picture) = taken(&browser, "dashboard-overview-phone").await.remove(0);
+        fs::write(directory.join("dashboard-overview-phone.png"), picture).unwrap();
+        readme += "![dark](dashboard-overview-dark.png)\n\n![on a phone](dashboard-overview-phone.png)\n";
+        fs::write(directory.join("README.md"), readme).unwrap();
+    });
+    if given.is_none() {
+        eventually("the lab ends", || lab.run(&["down"]).status.success());
+    }
+}
+
+/// The page, in pieces from top to bottom.
+async fn taken(browser: &Browser, name: &str) -> Vec<(String, Vec<u8>)> {
+    let number = async |expression: &str| browser.value(expression).await.as_u64().unwrap();
+    let height = number("document.documentElement.scrollHeight").await;
+    let width = number("window.innerWidth").await;
+    let count = height.div_ceil(HIGHEST).max(1);
+    let mut pictures = Vec::new();
+    for n in 0..count {
+        let (y, height) = (height * n / count, height.div_ceil(count));
+        let clip = json!({ "x": 0, "y": y, "width": width, "height": height, "scale": 1 });
+        let how = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
+        let answer = browser.devtools("Page.captureScreenshot", how).await;
+        let picture = STANDARD.decode(answer["data"].as_str().unwrap()).unwrap();
+        let file = match n {
+            0 => format!("{name}.png"),
+            n => format!("{name}-{}.png", n + 1),
+        };
+        pictures.push((file, picture));
+    }
+    pictures
+}
