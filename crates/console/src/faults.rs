@@ -201,7 +201,7 @@ fn active(console: &Console, replicas: &[Replica]) -> Markup {
         @if running().next().is_none() {
             p.empty { "Nothing is broken on purpose." }
         } @else {
-            div.scroll tabindex="0" role="region" aria-label="Active faults" { table {
+            div.scroll tabindex="0" role="region" aria-label="Table of active faults" { table {
                 thead { tr { th scope="col" { "Fault" } th scope="col" { "In" } th scope="col" { "Left" } th scope="col" { "Settings" } th scope="col" { "End it" } } }
                 tbody {
                     @for (replica, fault, active) in running() {
