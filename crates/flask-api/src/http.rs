@@ -343,6 +343,14 @@ fn not_placed(error: PlaceError, request: &OrderRequest) -> Problem {
                 .cause(source.kind().to_owned(), source)
         }
         PlaceError::FailedMeanwhile { order_id } => payment_unavailable(order_id, None),
+        PlaceError::PaymentUnknown { order_id, source } => try_again_in(
+            source.retry_after().unwrap_or_default(),
+            "payment-unknown",
+            "the answer of the payment service was lost, and it may have taken the money; the order is pending \
+             until that is known, and a retry with the same Idempotency-Key returns it",
+        )
+        .with("order_id", order_id)
+        .cause(source.kind().to_owned(), source),
     }
 }
 

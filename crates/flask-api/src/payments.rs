@@ -16,7 +16,7 @@ use opentelemetry_http::HeaderInjector;
 use prometheus::Registry;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use service::{BrokenDependency, Condition, Faults};
 use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -125,6 +125,35 @@ impl PaymentError {
     }
 }
 
+/// A charge that got no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unanswered {
+    /// What happened last.
+    #[source]
+    pub error: PaymentError,
+    /// Payments may have had the request, and so have taken the money.
+    pub may_be_taken: bool,
+}
+
+impl Unanswered {
+    /// Nothing left this process.
+    fn not_sent(error: PaymentError) -> Self {
+        Self {
+            error,
+            may_be_taken: false,
+        }
+    }
+
+    /// Who knows what became of it.
+    fn sent(error: PaymentError) -> Self {
+        Self {
+            error,
+            may_be_taken: true,
+        }
+    }
+}
+
 /// Why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -171,6 +200,14 @@ impl FromStr for Endpoint {
             url,
         })
     }
+}
+
+/// How payments says that it knows of no payment.
+const NOT_PAID: &str = "/problems/not-paid";
+
+#[derive(Deserialize)]
+struct Problem {
+    r#type: String,
 }
 
 #[derive(Serialize)]
@@ -230,14 +267,15 @@ impl Payments {
     /// Asks for the money of an order, more than once if need be.
     ///
     /// # Errors
-    /// See [`PaymentError`]. Except with [`PaymentError::BreakerOpen`] the money may have been taken.
-    pub async fn charge(&self, order_id: i64, amount_cents: i64) -> Result<Answer, PaymentError> {
+    /// See [`Unanswered`].
+    pub async fn charge(&self, order_id: i64, amount_cents: i64) -> Result<Answer, Unanswered> {
         let charge = Charge {
             order_id,
             amount_cents,
         };
         let deadline = Instant::now() + self.policy.timeout;
         let mut error = None;
+        let mut may_be_taken = false;
         for resend in 0..=self.policy.retries {
             if let Some(error) = &error {
                 let pause = pause_before(resend, error);
@@ -270,47 +308,55 @@ impl Payments {
             let result = self
                 .attempt(&charge, resend, left.min(self.policy.attempt_timeout))
                 .await;
-            let healthy = !matches!(&result, Err(error) if error.is_transient());
+            let healthy = !matches!(&result, Err(failed) if failed.error.is_transient());
             self.announce(permit.report(healthy, Instant::now()));
             match result {
-                Err(failed) if failed.is_transient() => error = Some(failed),
-                settled => return settled,
+                Ok(answer) => return Ok(answer),
+                Err(failed) => {
+                    may_be_taken |= failed.may_be_taken;
+                    let last = !failed.error.is_transient();
+                    error = Some(failed.error);
+                    if last {
+                        break;
+                    }
+                }
             }
         }
-        Err(error.expect("there is at least one attempt, and it failed"))
+        Err(Unanswered {
+            error: error.expect("there is at least one attempt, and it failed"),
+            may_be_taken,
+        })
     }
 
     /// Whether the money of an order was taken, asked once and without moving any. For whoever has lost the answer to
-    /// [`Payments::charge`]; it belongs to no request, so it has no span.
+    /// [`Payments::charge`]. It has no span, and the circuit breaker no say: it is asked rarely, and an answer
+    /// says nothing of how charges fare.
     ///
     /// # Errors
     /// See [`PaymentError`]: then it is not known.
     pub async fn paid(&self, order_id: i64) -> Result<bool, PaymentError> {
-        let permit = self.breaker.admit(Instant::now());
-        let permit =
-            permit.map_err(|Rejected { retry_in }| PaymentError::BreakerOpen { retry_in })?;
         let timeout = self.policy.attempt_timeout.min(self.policy.timeout);
-        let result = self.look_up(order_id, timeout).await;
-        let healthy = !matches!(&result, Err(error) if error.is_transient());
-        self.announce(permit.report(healthy, Instant::now()));
-        result
-    }
-
-    async fn look_up(&self, order_id: i64, timeout: Duration) -> Result<bool, PaymentError> {
         let mut url = self.endpoint_with_faults(timeout, &Span::none()).await?;
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.push(&order_id.to_string());
         }
         let response = self.http.get(url).timeout(timeout).send().await;
         let response = response.map_err(|error| failed(error, timeout))?;
-        match response.status() {
-            StatusCode::OK => Ok(true),
-            StatusCode::NOT_FOUND => Ok(false),
-            status => Err(PaymentError::Unexpected {
-                status,
-                retry_after: seconds(response.headers()),
-            }),
-        }
+        let status = response.status();
+        let retry_after = seconds(response.headers());
+        // Not any 404: one of a wrong address, or of something in between, says nothing about the money.
+        let answer = match status {
+            StatusCode::OK => Some(true),
+            StatusCode::NOT_FOUND => {
+                let problem = response.json::<Problem>().await.ok();
+                problem.filter(|it| it.r#type == NOT_PAID).map(|_| false)
+            }
+            _ => None,
+        };
+        answer.ok_or(PaymentError::Unexpected {
+            status,
+            retry_after,
+        })
     }
 
     /// Tells of a change of the circuit breaker.
@@ -341,7 +387,7 @@ impl Payments {
         charge: &Charge,
         resend: u32,
         timeout: Duration,
-    ) -> Result<Answer, PaymentError> {
+    ) -> Result<Answer, Unanswered> {
         let span = tracing::info_span!(
             "payments",
             otel.name = "POST",
@@ -365,14 +411,14 @@ impl Payments {
         self.metrics
             .duration
             .observe(started.elapsed().as_secs_f64());
-        let outcome = match &result {
+        let outcome = match result.as_ref().map_err(|failed| &failed.error) {
             Ok(Answer::Approved) => &self.metrics.ok,
             Ok(Answer::Declined) => &self.metrics.declined,
             Err(PaymentError::Timeout(_)) => &self.metrics.timeout,
             Err(_) => &self.metrics.error,
         };
         outcome.inc();
-        if let Err(error) = &result {
+        if let Err(Unanswered { error, .. }) = &result {
             // A bad status is recorded already.
             if !matches!(error, PaymentError::Unexpected { .. }) {
                 span.record("error.type", error.kind());
@@ -420,13 +466,14 @@ impl Payments {
         charge: &Charge,
         timeout: Duration,
         span: &Span,
-    ) -> Result<Answer, PaymentError> {
+    ) -> Result<Answer, Unanswered> {
         let mut headers = HeaderMap::new();
         // From the client span itself, so that the span of payments becomes its child.
         opentelemetry::global::get_text_map_propagator(|propagator| {
             propagator.inject_context(&span.context(), &mut HeaderInjector(&mut headers));
         });
-        let endpoint = self.endpoint_with_faults(timeout, span).await?;
+        let endpoint = self.endpoint_with_faults(timeout, span).await;
+        let endpoint = endpoint.map_err(Unanswered::not_sent)?;
         let response = self
             .http
             .post(endpoint)
@@ -435,7 +482,10 @@ impl Payments {
             .json(charge)
             .send()
             .await
-            .map_err(|error| failed(error, timeout))?;
+            .map_err(|error| match error.is_connect() {
+                true => Unanswered::not_sent(failed(error, timeout)),
+                false => Unanswered::sent(failed(error, timeout)),
+            })?;
         let status = response.status();
         span.record("http.response.status_code", i64::from(status.as_u16()));
         if status.is_client_error() || status.is_server_error() {
@@ -447,14 +497,21 @@ impl Payments {
         response
             .bytes()
             .await
-            .map_err(|error| failed(error, timeout))?;
+            .map_err(|error| Unanswered::sent(failed(error, timeout)))?;
         match status {
             StatusCode::PAYMENT_REQUIRED => Ok(Answer::Declined),
             status if status.is_success() => Ok(Answer::Approved),
-            status => Err(PaymentError::Unexpected {
-                status,
-                retry_after,
-            }),
+            status => {
+                let error = PaymentError::Unexpected {
+                    status,
+                    retry_after,
+                };
+                // Whoever finds fault with a request has not acted on it.
+                Err(match error.is_transient() {
+                    true => Unanswered::sent(error),
+                    false => Unanswered::not_sent(error),
+                })
+            }
         }
     }
 }

@@ -4,15 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rand::seq::SliceRandom as _;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use crate::order::{Cart, Failure, Order, OrderStatus};
-use crate::payments::{Answer, PaymentError, Payments};
+use crate::payments::{Answer, PaymentError, Payments, Unanswered};
 use crate::store::{Payment, Placed, Store, StoreError};
 
 /// How often an order that another request is paying for is looked at again.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Answers that may fail to come before abandoned orders are no longer asked for one by one: the rest would be waited
+/// for in vain, too.
+const UNANSWERED: usize = 3;
 
 /// What the API does, without HTTP.
 pub struct Shop {
@@ -44,7 +49,15 @@ pub enum PlaceError {
         /// What happened.
         source: PaymentError,
     },
-    /// As above, but it happened to an earlier request with the same idempotency key.
+    /// It was placed, the answer of the payment service was lost, and nobody can tell yet whether it was paid.
+    #[error("whether order {order_id} was paid is not known yet: {source}")]
+    PaymentUnknown {
+        /// The order, which stays pending.
+        order_id: i64,
+        /// What happened.
+        source: PaymentError,
+    },
+    /// It failed like that, but for an earlier request with the same idempotency key.
     #[error("order {order_id} failed while this request waited for it")]
     FailedMeanwhile {
         /// The order.
@@ -116,11 +129,13 @@ impl Shop {
     }
 
     async fn pay(&self, order: &Order) -> Result<Order, PlaceError> {
-        let answer = self.payments.charge(order.id, order.total_cents).await;
-        let payment = match &answer {
-            Ok(Answer::Approved) => Payment::Approved,
-            Ok(Answer::Declined) => Payment::Declined,
-            Err(error) => {
+        let (payment, error) = match self.payments.charge(order.id, order.total_cents).await {
+            Ok(Answer::Approved) => (Payment::Approved, None),
+            Ok(Answer::Declined) => (Payment::Declined, None),
+            Err(Unanswered {
+                error,
+                may_be_taken,
+            }) => {
                 tracing::warn!(
                     {
                         order.id = order.id,
@@ -130,7 +145,22 @@ impl Shop {
                     },
                     "payments gave no answer"
                 );
-                Payment::Unavailable
+                // A lost answer is no refusal: whoever was charged must get what was paid for.
+                let paid = match may_be_taken {
+                    true => self.payments.paid(order.id).await,
+                    false => Ok(false),
+                };
+                match paid {
+                    Ok(true) => (Payment::Approved, None),
+                    Ok(false) => (Payment::Unavailable, Some(error)),
+                    Err(_) => {
+                        log_outcome(order);
+                        return Err(PlaceError::PaymentUnknown {
+                            order_id: order.id,
+                            source: error,
+                        });
+                    }
+                }
             }
         };
         let order = self
@@ -155,9 +185,9 @@ impl Shop {
             );
         }
         log_outcome(&order);
-        match answer {
-            Ok(_) => Ok(order),
-            Err(source) => Err(PlaceError::PaymentUnavailable {
+        match error {
+            None => Ok(order),
+            Some(source) => Err(PlaceError::PaymentUnavailable {
                 order_id: order.id,
                 source,
             }),
@@ -197,17 +227,16 @@ impl Shop {
     /// As [`Store::abandoned`], [`Store::settle`] and [`Store::fail_abandoned`].
     pub async fn settle_abandoned(&self, age: Duration) -> Result<(), StoreError> {
         let deadline = Timestamp::now() - age;
+        let mut orders = self.store.abandoned(deadline).await?;
+        // In another order each time, so that those of which payments can never tell do not stand before the others for ever.
+        orders.shuffle(&mut rand::rng());
         let mut unknown = Vec::new();
-        for order in self.store.abandoned(deadline).await? {
-            // One answer that does not come is enough: the others would be waited for in vain.
-            let paid = match unknown.is_empty() {
-                true => self.payments.paid(order.id).await,
-                false => {
-                    unknown.push(order.id);
-                    continue;
-                }
-            };
-            match paid {
+        for order in orders {
+            if unknown.len() >= UNANSWERED {
+                unknown.push(order.id);
+                continue;
+            }
+            match self.payments.paid(order.id).await {
                 Ok(false) => {}
                 Ok(true) => log_outcome(&self.store.settle(order.id, Payment::Approved).await?),
                 Err(error) => {

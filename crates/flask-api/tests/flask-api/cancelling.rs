@@ -39,7 +39,7 @@ async fn of_many_cancellations_at_once_one_succeeds() {
 #[actix_web::test]
 async fn a_pending_order_can_be_cancelled_and_stays_so_when_payment_arrives() {
     let shop = Shop::open_with(&["--payments-timeout=60s"]).await;
-    let (approved_later, decide) = approved_later();
+    let (approved_later, _, decide) = approved_later();
     shop.payments_answer(approved_later).await;
     let body = one(1, 7);
     let place = shop.place(&body);

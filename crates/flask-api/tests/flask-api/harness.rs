@@ -16,7 +16,7 @@ use service::{Shutdown, Stopped};
 use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 use tracing_subscriber::layer::SubscriberExt;
-use wiremock::matchers::{method, path};
+use wiremock::matchers::{method, path, path_regex};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 pub const STOCK: i64 = 100_000;
@@ -214,7 +214,9 @@ impl Shop {
 
     /// How often payments was asked since it last changed its mind.
     pub async fn payments_asked(&self) -> usize {
-        self.payments.received_requests().await.unwrap().len()
+        let requests = self.payments.received_requests().await.unwrap();
+        let charges = requests.iter().filter(|it| it.method == Method::POST);
+        charges.count()
     }
 }
 
@@ -225,6 +227,19 @@ pub async fn answer(payments: &MockServer, response: impl Respond + 'static) {
         .respond_with(response)
         .mount(payments)
         .await;
+    // What did not answer took nothing.
+    look_up(not_paid()).mount(payments).await;
+}
+
+/// Payments that answers like this when it is asked what it took.
+pub fn look_up(response: impl Respond + 'static) -> Mock {
+    Mock::given(method("GET"))
+        .and(path_regex("^/api/payments/[0-9]+$"))
+        .respond_with(response)
+}
+
+pub fn not_paid() -> ResponseTemplate {
+    ResponseTemplate::new(404).set_body_json(json!({"type": "/problems/not-paid"}))
 }
 
 pub fn approved() -> ResponseTemplate {
@@ -239,18 +254,24 @@ pub fn broken() -> ResponseTemplate {
     ResponseTemplate::new(500)
 }
 
-/// Payments that think until the other half is dropped, and then approve.
-pub fn approved_later() -> (impl Respond, mpsc::Sender<()>) {
-    struct Later(Mutex<mpsc::Receiver<()>>);
+/// Payments that think until the last is dropped, and then approve; the one between hears when they are asked.
+pub fn approved_later() -> (impl Respond, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    struct Later {
+        asked: mpsc::Sender<()>,
+        decision: Mutex<mpsc::Receiver<()>>,
+    }
     impl Respond for Later {
         fn respond(&self, _: &Request) -> ResponseTemplate {
+            let _ = self.asked.send(());
             // Blocks the mock's own thread and nobody else's.
-            let _ = self.0.lock().unwrap().recv();
+            let _ = self.decision.lock().unwrap().recv();
             approved()
         }
     }
+    let (asked, hears) = mpsc::channel();
     let (decide, decision) = mpsc::channel();
-    (Later(Mutex::new(decision)), decide)
+    let decision = Mutex::new(decision);
+    (Later { asked, decision }, hears, decide)
 }
 
 /// An order of one line.

@@ -9,11 +9,12 @@ use flask_api::payments::{Payments, Policy};
 use prometheus::Registry;
 use reqwest::Method;
 use serde_json::{Value, json};
-use wiremock::MockServer;
+use wiremock::{MockServer, ResponseTemplate};
 
 use crate::fixture::Fixture;
 use crate::harness::{
-    Answer, STOCK, Shop, answer, approved, approved_later, broken, declined, eventually, one,
+    Answer, STOCK, Shop, answer, approved, approved_later, broken, declined, eventually, look_up,
+    one,
 };
 
 #[actix_web::test]
@@ -228,6 +229,64 @@ async fn without_payments_an_order_fails_and_works_again_later() {
 }
 
 #[actix_web::test]
+async fn an_order_whose_answer_was_lost_is_paid_all_the_same() {
+    let shop = Shop::open_with(&["--payments-retries=0", "--payments-timeout=1s"]).await;
+    let never = approved().set_delay(Duration::from_secs(60));
+    for lost in [broken(), never] {
+        shop.payments_answer(lost).await;
+        let taken = ResponseTemplate::new(200).set_body_json(json!({"status": "approved"}));
+        look_up(taken).with_priority(1).mount(&shop.payments).await;
+        let before = shop.stock(1).await;
+        let placed = shop.place(&one(1, 2)).await;
+        assert_eq!(
+            (placed.status.as_u16(), &placed.body["status"]),
+            (201, &json!("paid"))
+        );
+        assert_eq!(shop.stock(1).await, before - 2);
+    }
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn an_order_of_which_payments_cannot_tell_stays_pending() {
+    let flags = [
+        "--payments-retries=0",
+        "--payments-timeout=1s",
+        "--payments-breaker-failures=1000",
+    ];
+    let shop = Shop::open_with(&flags).await;
+    // The last is somebody else's 404: a wrong address, a proxy.
+    for cannot_tell in [
+        broken(),
+        approved().set_delay(Duration::from_secs(60)),
+        ResponseTemplate::new(404),
+    ] {
+        shop.payments_answer(broken()).await;
+        look_up(cannot_tell)
+            .with_priority(1)
+            .mount(&shop.payments)
+            .await;
+        let before = shop.stock(1).await;
+        let key = format!("key-{before}");
+        let unknown = shop.place_with_key(&one(1, 2), &key).await;
+        unknown.assert_problem(503, "/problems/payment-unknown");
+        assert!(unknown.header("retry-after").parse::<u32>().is_ok());
+        assert_eq!(
+            shop.stock(1).await,
+            before - 2,
+            "what may be paid is not sold again"
+        );
+        // A retry takes no second order, and no second payment.
+        let again = shop.place_with_key(&one(1, 2), &key).await;
+        assert_eq!(again.body["status"], "pending", "{again:?}");
+        assert_eq!(again.body["id"], unknown.body["order_id"]);
+        assert_eq!(shop.payments_asked().await, 1);
+        assert_eq!(shop.stock(1).await, before - 2);
+    }
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn without_anybody_at_the_address_of_payments_an_order_fails() {
     // Bound, so that nobody else can have the port, but not listening.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -246,7 +305,7 @@ async fn an_order_is_settled_though_nobody_waits_for_it() {
     let fixture = Fixture::sqlite();
     let store = fixture.store().await;
     let bank = MockServer::start().await;
-    let (approved_later, decide) = approved_later();
+    let (approved_later, _, decide) = approved_later();
     answer(&bank, approved_later).await;
     let policy = Policy {
         timeout: Duration::from_secs(60),

@@ -5,10 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use flask_api::order::{Cart, OrderRequest, OrderStatus};
+use flask_api::payments::breaker::Limits;
+use flask_api::payments::{Payments, Policy};
+use flask_api::shop::PlaceError;
 use opentelemetry::trace::{SpanKind, TraceId};
+use prometheus::Registry;
+use serde_json::json;
 use test_postgres::{Database, Server};
+use wiremock::{MockServer, ResponseTemplate};
 
-use crate::harness::{Shop, eventually, one};
+use crate::harness::{Shop, answer, approved_later, eventually, look_up, one};
 use crate::metrics::samples;
 use crate::tracing_spans::{assert_attributes, attribute, place_in_trace, trace};
 
@@ -203,4 +210,52 @@ async fn an_outage_is_told_and_survived() {
     )
     .await;
     Arc::into_inner(shop).unwrap().close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_order_is_paid_though_the_database_stops_between_charge_and_settlement() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let database: flask_api::database::Database = server.owner_url().parse().unwrap();
+    let store = database.open(2).await.unwrap();
+    let bank = MockServer::start().await;
+    let (approved_later, asked, decide) = approved_later();
+    answer(&bank, approved_later).await;
+    let policy = Policy {
+        timeout: Duration::from_secs(60),
+        attempt_timeout: Duration::from_secs(60),
+        retries: 0,
+        breaker: Limits {
+            failures: 1,
+            pause: Duration::ZERO,
+        },
+    };
+    let payments = Payments::new(&bank.uri().parse().unwrap(), policy, &Registry::new()).unwrap();
+    let shop = Arc::new(flask_api::shop::Shop::new(store.clone(), payments));
+    let request: OrderRequest = serde_json::from_value(one(1, 2)).unwrap();
+    let cart = Cart::try_from(&request).unwrap();
+    let placing = tokio::spawn({
+        let shop = Arc::clone(&shop);
+        async move { shop.place(cart, None).await }
+    });
+    eventually("payments is asked", async || asked.try_recv().is_ok()).await;
+    let status = async || store.order(1).await.unwrap().unwrap().status;
+    assert_eq!(status().await, OrderStatus::Pending);
+
+    let server = aside(server, Server::stop).await;
+    drop(decide);
+    let lost = placing.await.unwrap();
+    assert!(matches!(lost, Err(PlaceError::Store(_))), "{lost:?}");
+    let server = aside(server, Server::resume).await;
+    eventually("the database answers", async || store.ping().await.is_ok()).await;
+    assert_eq!(status().await, OrderStatus::Pending);
+
+    bank.reset().await;
+    let taken = ResponseTemplate::new(200).set_body_json(json!({"status": "approved"}));
+    look_up(taken).mount(&bank).await;
+    shop.settle_abandoned(Duration::ZERO).await.unwrap();
+    assert_eq!(status().await, OrderStatus::Paid);
+    store.close().await;
+    drop(server);
 }

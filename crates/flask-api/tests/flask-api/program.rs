@@ -608,6 +608,8 @@ fn all_wrong_settings_are_told_at_once_and_no_secret() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("url");
     std::fs::write(&file, "postgres://shop:hunter2@db:many/shop\n").unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "hunter2\n").unwrap();
     let output = refused(&[
         &format!("--database-url-file={}", file.display()),
         "--payments-url=https://maria:hunter2@payments",
@@ -616,10 +618,12 @@ fn all_wrong_settings_are_told_at_once_and_no_secret() {
         "--workers=0",
         "--listen=here",
         "--colour=red",
+        &format!("--chaos-token-file={}", token.display()),
+        "--tls-key=/nowhere/key.pem",
     ]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(text.starts_with("error: 7 settings are wrong:\n"), "{text}");
+    assert!(text.starts_with("error: 9 settings are wrong:\n"), "{text}");
     for part in [
         "--database-url-file (or DATABASE_URL_FILE)",
         "invalid port number",
@@ -629,6 +633,8 @@ fn all_wrong_settings_are_told_at_once_and_no_secret() {
         r#"--workers (or FLASK_API_WORKERS) is "0": at least one thread is needed"#,
         r#"--listen (or FLASK_API_LISTEN) is "here""#,
         "--colour",
+        "--chaos-token-file (or CHAOS_TOKEN_FILE)",
+        "--tls-key (or FLASK_API_TLS_KEY) is \"/nowhere/key.pem\": cannot be read: No such file",
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -12,7 +11,7 @@ use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::running::{eventually, lab, program, project, skip, text};
+use crate::running::{eventually, free_port, lab, program, project, skip, text};
 
 /// The stand-ins, on a thread of their own that ends with the test's process.
 struct Inbox {
@@ -128,11 +127,6 @@ const MAINTENANCE: &str = "weekdays: [sunday], times: [{ start_time: '02:00', en
 
 fn read(file: &str) -> String {
     std::fs::read_to_string(project().join(file)).unwrap()
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// An Alertmanager with a configuration; ended with the test.

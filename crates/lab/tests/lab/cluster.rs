@@ -5,7 +5,6 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io::Write as _,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -14,9 +13,9 @@ use serde_json::{Value, json};
 use stack::table::COMPONENTS;
 use tempfile::TempDir;
 
-use crate::{
-    running::{TestLab, eventually, lab, program, project, promtool, text},
-    running::{everything_is_installed, skip},
+use crate::running::{
+    TestLab, eventually, everything_is_installed, free_port, lab, program, project, promtool, skip,
+    text,
 };
 
 const TOKEN: &str = "a-token-of-this-test";
@@ -223,11 +222,6 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// An API server of its own, empty at first.

@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
     io::Write as _,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -14,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 use stack::table::COMPONENTS;
 
-use crate::running::{TestLab, everything_is_installed, program, project, skip, text};
+use crate::running::{TestLab, everything_is_installed, free_port, program, project, skip, text};
 
 /// Lines of the test in CI.
 const LINES: u64 = 100_000;
@@ -54,14 +53,7 @@ fn routes() -> Vec<Route> {
 
 fn collector(program: &Path, place: &Place) -> Command {
     let mut command = Command::new(program);
-    let port = || {
-        TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port()
-    };
-    let address = || format!("127.0.0.1:{}", port());
+    let address = || format!("127.0.0.1:{}", free_port());
     command
         .arg("--config")
         .arg(project().join("elk/otel-collector.yaml"))
@@ -73,37 +65,48 @@ fn collector(program: &Path, place: &Place) -> Command {
         .env("OTELCOL_HOP", address())
         .env("OTELCOL_ELASTICSEARCH_METRICS", address())
         .env("OTELCOL_METRICS_HOST", "127.0.0.1")
-        .env("OTELCOL_METRICS_PORT", port().to_string());
+        .env("OTELCOL_METRICS_PORT", free_port().to_string());
     command
 }
 
 /// A shipper that runs; killed at once when it is dropped.
-struct Shipper(Child);
+struct Shipper {
+    process: Child,
+    log: PathBuf,
+}
 
 impl Shipper {
     fn start(route: &Route, place: &Place) -> Self {
         let log = place.state.with_extension("log");
-        let log = || {
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&log)
-                .unwrap()
-        };
+        let open = || OpenOptions::new().create(true).append(true).open(&log);
         let mut command = (route.command)(&route.program, place);
-        let child = command
-            .stdout(Stdio::from(log()))
-            .stderr(Stdio::from(log()))
-            .spawn();
-        Self(child.unwrap())
+        let process = command
+            .stdout(Stdio::from(open().unwrap()))
+            .stderr(Stdio::from(open().unwrap()))
+            .spawn()
+            .unwrap();
+        Self { process, log }
+    }
+}
+
+impl Shipper {
+    fn kill(mut self) {
+        self.assert_alive();
+    }
+
+    /// It runs on until it is killed; what it said otherwise says why.
+    fn assert_alive(&mut self) {
+        let ended = self.process.try_wait().unwrap();
+        let log = || std::fs::read_to_string(&self.log).unwrap();
+        assert!(ended.is_none(), "the shipper has ended: {}", log());
     }
 }
 
 impl Drop for Shipper {
     fn drop(&mut self) {
         // SIGKILL: it can put nothing in order.
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -209,9 +212,10 @@ fn documents(elasticsearch: &str) -> (BTreeMap<u64, u64>, Vec<Value>) {
 }
 
 /// Waits until every number is there, and says how many are there more than once.
-fn all_arrive(elasticsearch: &str, lines: u64) -> u64 {
+fn all_arrive(shipper: &mut Shipper, elasticsearch: &str, lines: u64) -> u64 {
     let started = Instant::now();
     loop {
+        shipper.assert_alive();
         let (numbers, _) = documents(elasticsearch);
         let there = u64::try_from(numbers.len()).unwrap();
         if there == lines {
@@ -223,7 +227,8 @@ fn all_arrive(elasticsearch: &str, lines: u64) -> u64 {
             .collect();
         assert!(
             started.elapsed() < PATIENCE,
-            "{there} of {lines} lines arrived; missing: {missing:?}..."
+            "{there} of {lines} lines arrived; missing: {missing:?}...; the shipper said: {}",
+            std::fs::read_to_string(&shipper.log).unwrap()
         );
         std::thread::sleep(Duration::from_millis(500));
     }
@@ -267,7 +272,7 @@ fn conforms(route: &Route) {
         state: dir.path().join("state"),
     };
     let mut log = Log::new(&logs);
-    let mut shipper = Some(Shipper::start(route, &place));
+    let mut running = Some(Shipper::start(route, &place));
     // What is no line of ours is kept too, and can be found.
     let long = "x".repeat(1_000_000);
     for step in 0..ROTATIONS {
@@ -277,13 +282,13 @@ fn conforms(route: &Route) {
             4 => log.line(r#"{"message":"glued","labels.half":1}{"message":"together","labels.half":2}"#),
             6 => log.line(&json!({ "@timestamp": jiff::Timestamp::now(), "message": long, "service.name": "conformance" }).to_string()),
             // Killed, and lines are written and the file is rotated while nobody reads.
-            5 | 17 => drop(shipper.take()),
-            7 | 18 => shipper = Some(Shipper::start(route, &place)),
+            5 | 17 => running.take().unwrap().kill(),
+            7 | 18 => running = Some(Shipper::start(route, &place)),
             10 => assert_eq!(lab.run(&["down"]).status.code(), Some(0)),
             // Killed while it waits for Elasticsearch, too.
             12 => {
-                drop(shipper.take());
-                shipper = Some(Shipper::start(route, &place));
+                running.take().unwrap().kill();
+                running = Some(Shipper::start(route, &place));
             }
             14 => assert_eq!(elasticsearch(&mut lab), url),
             _ => {}
@@ -291,7 +296,8 @@ fn conforms(route: &Route) {
         log.rotate();
     }
     assert_eq!(log.written, LINES);
-    let duplicates = all_arrive(&url, LINES);
+    let mut shipper = running.unwrap();
+    let duplicates = all_arrive(&mut shipper, &url, LINES);
     // A line has a name of its own by where it stands, so that a second reading is no second document.
     assert_eq!(duplicates, 0, "{}", route.name);
     let (_, others) = documents(&url);
@@ -326,9 +332,9 @@ fn ten_minutes_without_elasticsearch_lose_nothing() {
         state: dir.path().join("state"),
     };
     let mut log = Log::new(&logs);
-    let _shipper = Shipper::start(&route, &place);
+    let mut shipper = Shipper::start(&route, &place);
     log.numbered(500);
-    all_arrive(&url, 500);
+    all_arrive(&mut shipper, &url, 500);
     assert_eq!(lab.run(&["down"]).status.code(), Some(0));
     let started = Instant::now();
     let size = || -> u64 {
@@ -355,7 +361,7 @@ fn ten_minutes_without_elasticsearch_lose_nothing() {
     );
     assert_eq!(elasticsearch(&mut lab), url);
     let back = Instant::now();
-    let duplicates = all_arrive(&url, 500 + 600 * 500);
+    let duplicates = all_arrive(&mut shipper, &url, 500 + 600 * 500);
     println!(
         "300,500 lines: 0 missing, {duplicates} twice; caught up within {:.0} s",
         back.elapsed().as_secs_f64()

@@ -1,7 +1,6 @@
 //! The configurations of Jaeger that a lab does not run: where traces are kept, and which.
 
 use std::{
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -9,11 +8,12 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::running::{TestLab, eventually, everything_is_installed, program, project, skip, text};
+use crate::running::{
+    TestLab, eventually, everything_is_installed, free_port, program, project, skip, text,
+};
 
 fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -1,7 +1,6 @@
 //! `lab oncall` as a command, and the hand-over drill: the real Alertmanager, before and after.
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -14,7 +13,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
 use crate::{
     refusals::refused,
-    running::{eventually, lab, program, project, skip, text},
+    running::{eventually, free_port, lab, program, project, skip, text},
 };
 
 /// A project of a test's own: a rotation and a configuration to write it into.
@@ -267,12 +266,7 @@ struct Alertmanager {
 impl Alertmanager {
     fn start(program: &Path, config: &Path) -> Self {
         let state = tempfile::tempdir().unwrap();
-        // Free now; should another take it meanwhile, Alertmanager ends and the test says so.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let process = Command::new(program)
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", state.path().display()))

@@ -33,6 +33,30 @@ pub fn refused(output: &std::process::Output, code: i32, parts: &[&str]) {
 }
 
 #[test]
+fn a_component_tells_all_its_wrong_settings_at_once() {
+    for program in ["flask-api", "payments"] {
+        let args = [
+            "component",
+            program,
+            "--workers=0",
+            "--listen=here",
+            "--chaos-token-file=/nowhere/token",
+        ];
+        refused(
+            &lab(&args).output().unwrap(),
+            2,
+            &[
+                "3 settings are wrong",
+                "--workers",
+                "--listen",
+                "/nowhere/token",
+                "No such file",
+            ],
+        );
+    }
+}
+
+#[test]
 fn wrong_usage() {
     let place = TestLab::new();
     refused(

@@ -180,6 +180,24 @@ fn free_offset() -> u16 {
     offset
 }
 
+/// A free port for a program that a test starts by itself, and not one that a test of this run has had: above every lab's
+/// ports and below the range the system gives to clients, where a port that was free may be taken a moment later.
+pub fn free_port() -> u16 {
+    const FIRST: u16 = 31_500;
+    const COUNT: u16 = 1200;
+    static GIVEN: std::sync::Mutex<u16> = std::sync::Mutex::new(0);
+    let mut given = GIVEN.lock().unwrap();
+    let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
+    while *given < COUNT {
+        let port = FIRST + (start + *given) % COUNT;
+        *given += 1;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("{COUNT} ports, and none is left");
+}
+
 /// The program of a component, if it is installed.
 pub fn program(component: &str) -> Option<PathBuf> {
     let data = tempfile::tempdir().unwrap();
