@@ -29,17 +29,13 @@ fn row(report: &Value, n: u64) -> &Value {
 fn assert_pillars_hold(lab: &TestLab) -> Value {
     let output = lab.run(&["verify", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    for n in [1, 3, 4, 5, 7, 8] {
+    for n in 1..=8 {
         let row = row(&report, n);
         assert_eq!(row["ok"], true, "{row:#}");
         assert!(!row["evidence"].as_array().unwrap().is_empty(), "{row:#}");
     }
-    for n in [2, 6] {
-        assert_eq!(row(&report, n)["ok"], false, "{:#}", row(&report, n));
-        assert!(row(&report, n)["hint"].is_string());
-    }
-    assert_eq!(report["ok"], false);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(report["ok"], true);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     report
 }
 
