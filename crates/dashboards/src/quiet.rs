@@ -70,7 +70,8 @@ const fn machine(panel: &'static str, queries: &'static str) -> Quiet {
 pub const QUIET: &[Quiet] = &[
     trouble(crate::OVERVIEW, "Does not answer", "A"),
     trouble(crate::OVERVIEW, "Firing and pending", "A"),
-    trouble(crate::FLASK_API, "Recent traces with an error", "A"),
+    trouble(crate::FLASK_API, "Recent traces of failures", "ABC"),
+    trouble(crate::FLASK_API, "Recent slow traces", "A"),
     cluster("Nodes not ready", "A"),
     cluster("Pods not running", "A"),
     cluster("Persistent volumes", "A"),
