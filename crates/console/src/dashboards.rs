@@ -68,7 +68,7 @@ impl Console {
         const USUAL: Duration = Duration::from_secs(60);
         let interval = self
             .project()
-            .and_then(|project| choice::duration(&dashboards::scrape_interval(project).ok()?));
+            .and_then(|project| dashboards::scrape_interval(project).ok());
         interval.unwrap_or(USUAL)
     }
 }

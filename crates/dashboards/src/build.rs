@@ -409,10 +409,26 @@ impl Draft {
         draft
     }
 
-    /// The newest traces of a service.
-    pub(crate) fn traces(title: &str, search: JaegerQuery, description: &str) -> Self {
+    /// The newest traces of the shop in which a span has these tags and takes at least so long; each list of tags is
+    /// searched for by itself.
+    pub(crate) fn traces(title: &str, tags: &[&str], at_least: &str, description: &str) -> Self {
         let mut draft = Self::table(title, "string", description);
-        draft.ask(DataSourceKind::Jaeger, Query::Jaeger(search));
+        for tags in tags {
+            draft.ask(
+                DataSourceKind::Jaeger,
+                Query::Jaeger(JaegerQuery {
+                    query_type: "search".into(),
+                    service: "flask-api".into(),
+                    operation: String::new(),
+                    tags: (*tags).into(),
+                    min_duration: at_least.into(),
+                    limit: 20,
+                }),
+            );
+        }
+        if tags.len() > 1 {
+            draft = draft.merged();
+        }
         draft
     }
 
@@ -653,6 +669,15 @@ impl Draft {
         self
     }
 
+    /// Makes one table of the answers to several queries.
+    fn merged(mut self) -> Self {
+        self.panel.transformations.push(Transformation {
+            id: "merge".into(),
+            options: json!({}),
+        });
+        self
+    }
+
     /// Names the columns of a table, in this order; all others are left out.
     pub(crate) fn named(mut self, columns: &[(&str, &str)], left_out: &[&str]) -> Self {
         let index: Map<String, Value> = columns
@@ -669,10 +694,7 @@ impl Draft {
             .map(|column| ((*column).to_owned(), true.into()))
             .collect();
         if self.panel.targets.len() > 1 {
-            self.panel.transformations.push(Transformation {
-                id: "merge".into(),
-                options: json!({}),
-            });
+            self = self.merged();
         }
         self.panel.transformations.push(Transformation {
             id: "organize".into(),

@@ -45,6 +45,10 @@ pub enum Error {
         known: Vec<String>,
     },
 
+    /// A time that is neither now nor so long ago.
+    #[error("`{0}` is not understood as a time; `now` and `now-30m` are")]
+    Time(String),
+
     /// A variable asks something else than `label_values(selector, label)`.
     #[error("variable {name} asks `{query}`; only label_values(selector, label) is understood")]
     Variable {

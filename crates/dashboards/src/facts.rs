@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use promql_parser::{
@@ -15,7 +16,7 @@ use slo::{Objective, Specification};
 use crate::{
     Error,
     model::{Dashboard, Query},
-    query::Context,
+    query::{Context, duration},
 };
 
 const RECORDINGS: &str = "prometheus/recording-rules.yml";
@@ -29,7 +30,7 @@ pub struct Facts {
     objectives: Vec<Objective>,
     thresholds: BTreeMap<String, f64>,
     recordings: BTreeSet<String>,
-    scrape_interval: String,
+    scrape_interval: Duration,
 }
 
 #[derive(Deserialize)]
@@ -92,10 +93,10 @@ impl Facts {
         })
     }
 
-    /// Time between two scrapes, as `5s`.
+    /// Time between two scrapes, as `prometheus.yml` has it.
     #[must_use]
-    pub fn scrape_interval(&self) -> &str {
-        &self.scrape_interval
+    pub fn scrape_interval(&self) -> Duration {
+        self.scrape_interval
     }
 
     /// Every objective.
@@ -139,7 +140,7 @@ impl Facts {
 
     /// Whether everything that looks like a recorded series is recorded by somebody.
     pub(crate) fn check_recordings(&self, dashboard: &Dashboard) -> Result<(), Error> {
-        let context = Context::new(0, 0, 1, std::time::Duration::from_secs(1)).opened(dashboard);
+        let context = Context::new(0, 0, 1, Duration::from_secs(1)).opened(dashboard);
         for panel in dashboard.panels() {
             for target in &panel.targets {
                 let Query::Prometheus(query) = &target.query else {
@@ -167,9 +168,15 @@ impl Facts {
 ///
 /// # Errors
 /// When the file is missing or not what it should be.
-pub fn scrape_interval(root: &Path) -> Result<String, Error> {
+pub fn scrape_interval(root: &Path) -> Result<Duration, Error> {
     let scraping: Scraping = parse(root, SCRAPING)?;
-    Ok(scraping.global.scrape_interval)
+    let interval = &scraping.global.scrape_interval;
+    duration(interval).ok_or_else(|| Error::Source {
+        file: SCRAPING.into(),
+        reason: format!(
+            "global.scrape_interval is {interval}; dashboards need one unit, as 15s or 1m"
+        ),
+    })
 }
 
 /// The share of requests that may be bad: 0.001 at 99.9 %.

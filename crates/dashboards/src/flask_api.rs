@@ -4,7 +4,7 @@ use crate::{
     Error, Facts,
     build::{Draft, Page},
     facts,
-    model::{Dashboard, DataSourceKind, JaegerQuery},
+    model::{Dashboard, DataSourceKind},
 };
 
 /// What links and alerts call it.
@@ -54,7 +54,7 @@ pub(crate) fn dashboard(facts: &Facts) -> Result<Dashboard, Error> {
     database(&mut page, facts)?;
     business(&mut page, facts)?;
     telemetry(&mut page);
-    logs_and_traces(&mut page);
+    logs_and_traces(&mut page, facts)?;
     Ok(page.finish())
 }
 
@@ -580,7 +580,7 @@ fn telemetry(page: &mut Page) {
     );
 }
 
-fn logs_and_traces(page: &mut Page) {
+fn logs_and_traces(page: &mut Page, facts: &Facts) -> Result<(), Error> {
     page.row("Logs and traces");
     page.put(
         8,
@@ -604,36 +604,46 @@ fn logs_and_traces(page: &mut Page) {
         ),
     );
     page.put(
-        12,
+        8,
         8,
         Draft::traces(
             "Recent traces",
-            JaegerQuery {
-                query_type: "search".into(),
-                service: "flask-api".into(),
-                operation: String::new(),
-                tags: String::new(),
-                min_duration: String::new(),
-                limit: 20,
-            },
+            &[""],
+            "",
             "The newest requests that Jaeger has. A trace id leads to its trace, and from there to its log lines.",
         ),
     );
     page.put(
-        12,
+        8,
         8,
         Draft::traces(
-            "Recent traces with an error",
-            JaegerQuery {
-                query_type: "search".into(),
-                service: "flask-api".into(),
-                operation: String::new(),
-                tags: "error=true".into(),
-                min_duration: String::new(),
-                limit: 20,
-            },
-            "The newest requests in which a span failed.",
+            "Recent traces of failures",
+            // Jaeger shows `error` and does not search for it; these are the 5xx that the API answers with.
+            &[
+                "http.response.status_code=500",
+                "http.response.status_code=503",
+                "http.response.status_code=504",
+            ],
+            "",
+            "The newest requests answered with 5xx.",
         )
         .when_empty("none failed"),
     );
+    page.put(
+        8,
+        8,
+        Draft::traces(
+            "Recent slow traces",
+            &[""],
+            &milliseconds(facts.latency_bound("latency")?),
+            "The newest requests of which a span took longer than the latency objective allows.",
+        )
+        .when_empty("none was slow"),
+    );
+    Ok(())
+}
+
+/// Seconds as Jaeger is told a duration.
+fn milliseconds(seconds: f64) -> String {
+    format!("{:.0}ms", seconds * 1000.0)
 }

@@ -16,6 +16,7 @@ mod kubernetes;
 pub mod model;
 mod overview;
 pub mod query;
+pub mod quiet;
 mod slo_dashboard;
 
 pub use error::Error;

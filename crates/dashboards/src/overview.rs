@@ -4,7 +4,7 @@ use crate::{
     Error, Facts,
     build::{Draft, Page},
     facts,
-    model::{Dashboard, DataSourceKind, JaegerQuery},
+    model::{Dashboard, DataSourceKind},
 };
 
 /// What links call it.
@@ -310,14 +310,8 @@ fn traces(page: &mut Page) {
         8,
         Draft::traces(
             "Latest traces",
-            JaegerQuery {
-                query_type: "search".into(),
-                service: "flask-api".into(),
-                operation: String::new(),
-                tags: String::new(),
-                min_duration: String::new(),
-                limit: 20,
-            },
+            &[""],
+            "",
             "Requests to the shop that Jaeger has, newest first. A trace id leads to its trace.",
         ),
     );

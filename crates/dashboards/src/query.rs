@@ -97,6 +97,22 @@ impl Context {
         }
     }
 
+    /// What a dashboard shows when it is opened now: its own time range, everything chosen.
+    ///
+    /// # Errors
+    /// When its time range is not understood.
+    pub fn opening(
+        dashboard: &Dashboard,
+        now_ms: i64,
+        points: u32,
+        scrape_interval: Duration,
+    ) -> Result<Self, Error> {
+        let time = &dashboard.time;
+        let at = |text: &str| relative(text, now_ms).ok_or_else(|| Error::Time(text.to_owned()));
+        let (from, to) = (at(&time.from)?, at(&time.to)?);
+        Ok(Self::new(from, to, points, scrape_interval).opened(dashboard))
+    }
+
     /// The same with everything chosen that a dashboard chooses when it is opened. Data source variables
     /// stand for the one data source of their kind.
     #[must_use]
@@ -159,6 +175,34 @@ fn select(variable: &Variable, chosen: &Chosen) -> Selection {
 
 fn all(variable: &Variable) -> Selection {
     Selection::All(variable.all_value.clone().unwrap_or_else(|| ".*".into()))
+}
+
+/// A moment in Grafana's words, `now` or `now-30m`, in milliseconds since 1970.
+#[must_use]
+pub fn relative(text: &str, now_ms: i64) -> Option<i64> {
+    let behind = text.strip_prefix("now")?;
+    if behind.is_empty() {
+        return Some(now_ms);
+    }
+    let ago = duration(behind.strip_prefix('-')?)?;
+    now_ms.checked_sub(i64::try_from(ago.as_millis()).ok()?)
+}
+
+/// A duration of one unit, `5s`, `30m`, `7d`.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at(text.find(|it: char| !it.is_ascii_digit())?);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 604_800,
+        _ => return None,
+    };
+    Some(Duration::from_secs(
+        number.parse::<u64>().ok()?.checked_mul(seconds)?,
+    ))
 }
 
 /// How several values are written into one text.
@@ -564,6 +608,26 @@ mod tests {
         assert_eq!(step(6 * 60, 500), 30);
         assert_eq!(step(7 * 24 * 60, 500), 1200);
         assert_eq!(step(0, 0), 5);
+    }
+
+    #[test]
+    fn a_moment_is_now_or_so_long_ago() {
+        let now = 1_000_000_000;
+        assert_eq!(relative("now", now), Some(now));
+        assert_eq!(relative("now-30m", now), Some(now - 30 * MINUTE));
+        assert_eq!(relative("now-7d", now), Some(now - 7 * 24 * 60 * MINUTE));
+        for wrong in [
+            "",
+            "then",
+            "now-",
+            "now-m",
+            "now-5y",
+            "now+5m",
+            "now-5m/h",
+            "now-99999999999999999999w",
+        ] {
+            assert_eq!(relative(wrong, now), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `lab verify`: proves the eight success metrics on what runs, each with evidence.
 
+mod dashboards;
 mod endpoints;
 mod followed;
 mod notified;
@@ -32,6 +33,7 @@ The file names base URLs:
   elasticsearch: http://127.0.0.1:9200
   exporter: http://127.0.0.1:9848
   flask_api: [http://127.0.0.1:5000]
+  grafana: http://127.0.0.1:3000                when it runs: rows 2 and 6 go through it
   inbox: http://127.0.0.1:8000                  for row 5, with what sets a fault:
   payments_admin: http://127.0.0.1:5110
   chaos_token_file: .lab/chaos-token

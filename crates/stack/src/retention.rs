@@ -307,7 +307,7 @@ mod tests {
                 "\"roll\"",
                 "/policy/phases/hot/actions/rollover",
             ),
-            ("{", "", "expected"),
+            ("{", "", "line 2 column"),
         ] {
             let error = Policy::parse(TEXT.replacen(from, to, 1).as_bytes()).unwrap_err();
             assert!(error.contains(reason), "{error}");

@@ -85,9 +85,10 @@ fn uids_are_those_that_dashboards_choose_at_first() {
 fn the_interval_is_that_of_the_scrapes() {
     let facts = Facts::read(root()).unwrap();
     let prometheus = &sources()["prometheus"];
+    let interval = prometheus["jsonData"]["timeInterval"].as_str().unwrap();
     assert_eq!(
-        prometheus["jsonData"]["timeInterval"],
-        facts.scrape_interval()
+        dashboards::query::duration(interval),
+        Some(facts.scrape_interval())
     );
 }
 

@@ -575,3 +575,29 @@ fn links_lead_to_dashboards_that_there_are() {
     assert!(followed > 30, "{followed}");
     assert!(read("prometheus/alerts.yml").contains("localhost:3000/d/kubernetes"));
 }
+
+#[test]
+fn what_is_said_to_be_quiet_is_there() {
+    let dashboards = committed();
+    for quiet in dashboards::quiet::QUIET {
+        let panel = dashboards
+            .iter()
+            .filter(|dashboard| dashboard.uid == quiet.dashboard)
+            .flat_map(Dashboard::panels)
+            .find(|panel| panel.title == quiet.panel)
+            .unwrap_or_else(|| panic!("no panel for {quiet:?}"));
+        for query in quiet.queries.chars() {
+            let asked = |target: &dashboards::model::Target| target.ref_id == query.to_string();
+            assert!(
+                panel.targets.iter().any(asked),
+                "no query {query} for {quiet:?}"
+            );
+        }
+        // What is shown instead of nothing.
+        let words = panel.field().no_value;
+        assert!(
+            words.is_some() || quiet.may_speak || panel.kind == PanelKind::Timeseries,
+            "{quiet:?}"
+        );
+    }
+}

@@ -22,6 +22,9 @@ pub(crate) struct Endpoints {
     pub(crate) exporter: String,
     /// Every replica.
     pub(crate) flask_api: Vec<String>,
+    /// Shows the dashboards, where it runs.
+    #[serde(default)]
+    pub(crate) grafana: Option<String>,
     /// The stand-ins that alerts are sent to.
     #[serde(default)]
     pub(crate) inbox: Option<String>,
@@ -99,6 +102,11 @@ impl Endpoints {
             elasticsearch: url("elasticsearch"),
             exporter: url("custom-flask-exporter"),
             flask_api: vec![url("flask-api-1"), url("flask-api-2")],
+            grafana: url_of("grafana", "http").filter(|_| {
+                board
+                    .get("grafana")
+                    .is_some_and(|status| status.state == State::Ready)
+            }),
             inbox: url_of("console", "http"),
             payments_admin: url_of("payments", "admin"),
             chaos_token_file: Some(layout.chaos_token_file()),
@@ -134,6 +142,11 @@ impl Endpoints {
         self.need(&names)
     }
 
+    /// Whether this is a lab's own stack, which has what its table says and no more.
+    pub(crate) fn of_a_lab(&self) -> bool {
+        !self.expected_targets.is_empty()
+    }
+
     /// Those that a file names.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
         let usage = |reason: String| Usage(format!("{}: {reason}", file.display()));
@@ -150,6 +163,7 @@ impl Endpoints {
             elasticsearch,
             exporter,
             flask_api,
+            grafana,
             inbox,
             payments_admin,
             ..
@@ -157,6 +171,7 @@ impl Endpoints {
         for url in [prometheus, alertmanager, jaeger, elasticsearch, exporter]
             .into_iter()
             .chain(flask_api)
+            .chain(grafana)
             .chain(inbox)
             .chain(payments_admin)
         {

@@ -43,6 +43,11 @@ impl Probe {
         json_of(url, self.http.get(url).query(query)).await
     }
 
+    /// A JSON answer to JSON.
+    pub(super) async fn post(&self, url: &str, body: &Value) -> anyhow::Result<Value> {
+        json_of(url, self.http.post(url).json(body)).await
+    }
+
     /// A text answer.
     pub(super) async fn text(&self, url: &str) -> anyhow::Result<String> {
         let answer = self

@@ -26,6 +26,12 @@ async fn api(shop: &Shop, payments: ResponseTemplate) -> (String, MockServer) {
         .respond_with(payments)
         .mount(&service)
         .await;
+    // What did not answer took nothing.
+    let not_paid = json!({"type": "/problems/not-paid"});
+    Mock::given(method("GET"))
+        .respond_with(ResponseTemplate::new(404).set_body_json(not_paid))
+        .mount(&service)
+        .await;
     let args = Args::try_parse_from([
         "flask-api",
         "--listen=127.0.0.1:0",
