@@ -181,7 +181,8 @@ fn alerts_are_seen_from_the_fault_to_the_all_clear_and_the_lab_is_as_before() {
         let at = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{outcome:#}"));
         let [pending, firing] = ["pending", "firing"].map(|key| at(&measured[key]));
         let told = at(&measured["notified"][receiver]);
-        assert!(pending <= firing && firing <= told, "{outcome:#}");
+        // Prometheus is looked at twice a second, a receiver tells to the moment: who is told may be seen first.
+        assert!(pending <= firing && firing <= told + 2.0, "{outcome:#}");
         // Its first evaluation that holds is not its last one before it fires: `for` is not nothing.
         assert!(at(&outcome["theory"]["firing"]) > at(&outcome["theory"]["pending"]));
         at(&measured["ended"]);
