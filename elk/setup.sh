@@ -4,7 +4,7 @@
 #
 #   ELASTICSEARCH_URL=http://127.0.0.1:9200 elk/setup.sh
 #
-# compose.yaml and k8s/elk-stack.yaml run it in a container with these files beside it. The lab does the same by itself
+# The lab does the same by itself
 # (crates/stack/src/table.rs), without the lifecycle, which its slim distribution does not have: LIFECYCLE=none.
 set -eu
 url=${ELASTICSEARCH_URL:-http://127.0.0.1:9200}

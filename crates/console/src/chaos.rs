@@ -185,3 +185,18 @@ fn detail(problem: &Value) -> String {
         false => mistakes.join("; "),
     }
 }
+
+/// The settings of an active fault in words: `for 60s, probability 0.1`.
+#[must_use]
+pub fn settings(settings: &Value) -> String {
+    let settings = settings.as_object().into_iter().flatten();
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    settings
+        .map(|(name, value)| format!("{name} {}", text(value)))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -94,7 +94,7 @@ fn offered(answer: &Value) -> Vec<Offered> {
     let rows = answer["faults"].as_array().into_iter().flatten();
     rows.filter_map(|row| {
         let active = row["active"].as_object().map(|active| Active {
-            settings: settings(&active["settings"]),
+            settings: chaos::settings(&active["settings"]),
             left: active["seconds_left"].as_f64().unwrap_or_default(),
         });
         Some(Offered {
@@ -103,20 +103,6 @@ fn offered(answer: &Value) -> Vec<Offered> {
         })
     })
     .collect()
-}
-
-/// `for 60s, probability 0.1`
-fn settings(settings: &Value) -> String {
-    let settings = settings.as_object().into_iter().flatten();
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
-    };
-    settings
-        .map(|(name, value)| format!("{name} {}", text(value)))
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 async fn page(console: web::Data<Console>) -> HttpResponse {

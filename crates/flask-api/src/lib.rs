@@ -108,7 +108,7 @@ pub struct Args {
     )]
     pub payments_url: Endpoint,
 
-    /// How long to wait for the payment service, retries included, before an order fails
+    /// How long to wait for the payment service, retries included; asking what became of a lost answer may take one attempt more
     #[arg(long, value_name = "TIME", env = "PAYMENTS_TIMEOUT", default_value = "2s", value_parser = service::parse_duration)]
     pub payments_timeout: Duration,
 

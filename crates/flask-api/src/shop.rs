@@ -195,7 +195,8 @@ impl Shop {
     }
 
     /// Waits until another request, maybe in another replica, has settled the order, so that all
-    /// requests with one idempotency key get one answer; but no longer than that can take.
+    /// requests with one idempotency key get one answer; but no longer than a charge can take. An order whose answer was
+    /// lost is then still pending, which is the answer.
     async fn settled(&self, mut order: Order) -> Result<Order, StoreError> {
         let deadline = Instant::now() + self.payments.timeout();
         while order.status == OrderStatus::Pending && Instant::now() < deadline {

@@ -267,25 +267,11 @@ fn start(place: &Place, args: &Start) -> anyhow::Result<ExitCode> {
             "{} started in {replica}, until {} ({})",
             fault.about().name,
             active["ends_at"].as_str().unwrap_or("?"),
-            settings(&active["settings"]),
+            console::chaos::settings(&active["settings"]),
         );
     }
     println!("`lab chaos stop` ends it before");
     Ok(ExitCode::SUCCESS)
-}
-
-/// `for 60s, probability 0.1`
-fn settings(settings: &Value) -> String {
-    let settings = settings.as_object().into_iter().flatten();
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
-    };
-    settings
-        .map(|(name, value)| format!("{name} {}", text(value)))
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 fn stop(place: &Place, args: &Stop) -> anyhow::Result<ExitCode> {

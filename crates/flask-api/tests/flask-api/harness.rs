@@ -1,10 +1,13 @@
 //! One service of its own for each test, with payments that do as they are told.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use flask_api::payments::breaker::Limits;
+use flask_api::payments::{Payments, Policy};
+use flask_api::store::Store;
 use flask_api::{App, Args};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -252,6 +255,21 @@ pub fn declined() -> ResponseTemplate {
 
 pub fn broken() -> ResponseTemplate {
     ResponseTemplate::new(500)
+}
+
+/// A shop without HTTP, on `store`, that waits for `bank` as long as it takes.
+pub fn patient_shop(store: Arc<dyn Store>, bank: &MockServer) -> flask_api::shop::Shop {
+    let policy = Policy {
+        timeout: Duration::from_secs(60),
+        attempt_timeout: Duration::from_secs(60),
+        retries: 0,
+        breaker: Limits {
+            failures: 1000,
+            pause: Duration::ZERO,
+        },
+    };
+    let payments = Payments::new(&bank.uri().parse().unwrap(), policy, &Registry::new()).unwrap();
+    flask_api::shop::Shop::new(store, payments)
 }
 
 /// Payments that think until the last is dropped, and then approve; the one between hears when they are asked.

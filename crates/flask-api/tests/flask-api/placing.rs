@@ -4,9 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flask_api::order::{Cart, OrderRequest, OrderStatus};
-use flask_api::payments::breaker::Limits;
-use flask_api::payments::{Payments, Policy};
-use prometheus::Registry;
 use reqwest::Method;
 use serde_json::{Value, json};
 use wiremock::{MockServer, ResponseTemplate};
@@ -14,7 +11,7 @@ use wiremock::{MockServer, ResponseTemplate};
 use crate::fixture::Fixture;
 use crate::harness::{
     Answer, STOCK, Shop, answer, approved, approved_later, broken, declined, eventually, look_up,
-    one,
+    one, patient_shop,
 };
 
 #[actix_web::test]
@@ -307,17 +304,7 @@ async fn an_order_is_settled_though_nobody_waits_for_it() {
     let bank = MockServer::start().await;
     let (approved_later, _, decide) = approved_later();
     answer(&bank, approved_later).await;
-    let policy = Policy {
-        timeout: Duration::from_secs(60),
-        attempt_timeout: Duration::from_secs(60),
-        retries: 0,
-        breaker: Limits {
-            failures: 1,
-            pause: Duration::ZERO,
-        },
-    };
-    let payments = Payments::new(&bank.uri().parse().unwrap(), policy, &Registry::new()).unwrap();
-    let shop = Arc::new(flask_api::shop::Shop::new(store.clone(), payments));
+    let shop = Arc::new(patient_shop(store.clone(), &bank));
     let status = async || Some(store.order(1).await.unwrap()?.status);
 
     let request: OrderRequest = serde_json::from_value(one(1, 2)).unwrap();

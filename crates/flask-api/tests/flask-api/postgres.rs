@@ -6,16 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flask_api::order::{Cart, OrderRequest, OrderStatus};
-use flask_api::payments::breaker::Limits;
-use flask_api::payments::{Payments, Policy};
 use flask_api::shop::PlaceError;
 use opentelemetry::trace::{SpanKind, TraceId};
-use prometheus::Registry;
 use serde_json::json;
 use test_postgres::{Database, Server};
 use wiremock::{MockServer, ResponseTemplate};
 
-use crate::harness::{Shop, answer, approved_later, eventually, look_up, one};
+use crate::harness::{Shop, answer, approved_later, eventually, look_up, one, patient_shop};
 use crate::metrics::samples;
 use crate::tracing_spans::{assert_attributes, attribute, place_in_trace, trace};
 
@@ -222,17 +219,7 @@ async fn an_order_is_paid_though_the_database_stops_between_charge_and_settlemen
     let bank = MockServer::start().await;
     let (approved_later, asked, decide) = approved_later();
     answer(&bank, approved_later).await;
-    let policy = Policy {
-        timeout: Duration::from_secs(60),
-        attempt_timeout: Duration::from_secs(60),
-        retries: 0,
-        breaker: Limits {
-            failures: 1,
-            pause: Duration::ZERO,
-        },
-    };
-    let payments = Payments::new(&bank.uri().parse().unwrap(), policy, &Registry::new()).unwrap();
-    let shop = Arc::new(flask_api::shop::Shop::new(store.clone(), payments));
+    let shop = Arc::new(patient_shop(store.clone(), &bank));
     let request: OrderRequest = serde_json::from_value(one(1, 2)).unwrap();
     let cart = Cart::try_from(&request).unwrap();
     let placing = tokio::spawn({

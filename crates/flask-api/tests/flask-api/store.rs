@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use flask_api::database::{Database, OpenError};
 use flask_api::order::{Cart, Failure, Order, OrderLine, OrderRequest, OrderStatus};
-use flask_api::payments::{Payments, Policy, breaker::Limits};
-use flask_api::shop::Shop;
 use flask_api::store::{PageRequest, Payment, Placed, Shortage, Store, StoreError};
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -17,7 +15,7 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::fixture::{Fixture, on_both_databases};
-use crate::harness::{STOCK, eventually};
+use crate::harness::{STOCK, eventually, patient_shop};
 
 on_both_databases! {
     many_replicas_start_at_once_on_a_fresh_database
@@ -498,18 +496,7 @@ async fn an_order_whose_money_was_taken_before_the_database_was_lost_is_paid_in_
     let taken = reserve(&*store, &taken).await.id;
     let not_taken = reserve(&*store, &not_taken).await.id;
     let server = MockServer::start().await;
-    let policy = Policy {
-        timeout: Duration::from_secs(5),
-        attempt_timeout: Duration::from_secs(5),
-        retries: 0,
-        breaker: Limits {
-            failures: 1000,
-            pause: Duration::from_secs(1),
-        },
-    };
-    let endpoint = server.uri().parse().unwrap();
-    let payments = Payments::new(&endpoint, policy, &prometheus::Registry::new()).unwrap();
-    let shop = Shop::new(Arc::clone(&store), payments);
+    let shop = patient_shop(Arc::clone(&store), &server);
     let status = async |id| store.order(id).await.unwrap().unwrap().status;
     let answer = |id: i64, code: u16| {
         Mock::given(method("GET"))

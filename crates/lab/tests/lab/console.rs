@@ -64,6 +64,19 @@ async fn walk_to(browser: &Browser, name: &str) {
     panic!("{name} is not reached, only {passed:?}");
 }
 
+/// Nothing that slipped into a page would run: no inline script or style, and nobody else's.
+async fn assert_locked(base: &str, page: &str) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(format!("{base}{page}")).send().await.unwrap();
+    let policy = answer.headers()["content-security-policy"]
+        .to_str()
+        .unwrap();
+    assert!(
+        policy.contains("default-src 'self'") && !policy.contains("unsafe"),
+        "{page}: {policy}"
+    );
+}
+
 async fn asked(url: &str, query: &[(&str, &str)]) -> Value {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = client.get(url).query(query).send().await.unwrap();
@@ -183,6 +196,7 @@ async fn people_see_what_is_and_break_it_with_a_click() {
         browser.open(&format!("{base}{page}")).await;
         assert_usable(&browser, page).await;
         assert_quiet(&browser, &base, page).await;
+        assert_locked(&base, page).await;
     }
     for width in WIDTHS {
         browser.look(width, Scheme::Light).await;
