@@ -6,13 +6,16 @@ use futures::future::join_all;
 use stack::{Component, Installer, Progress, Source, table};
 use terminal::style;
 
-use crate::{place::Place, view::Steps};
+use crate::{
+    place::Place,
+    view::{self, Steps},
+};
 
 /// Gets components into the user's cache: packages are downloaded, Jaeger and the Collector are
 /// compiled. What is there already is checked against its recorded hash.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Which ones [default: all that the lab starts]; alertmanager-0.25, axe-core, chromium, etcd, kube-apiserver, kubectl and prometheus-3 are for tests
+    /// Which ones [default: all that the lab starts and can get]; alertmanager-0.25, axe-core, chromium, etcd, kube-apiserver, kubectl and prometheus-3 are for tests
     #[arg(value_name = "COMPONENT")]
     components: Vec<String>,
 }
@@ -22,7 +25,7 @@ pub(crate) fn install(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
     let wanted: Vec<&'static Component> = if args.components.is_empty() {
         table::COMPONENTS
             .iter()
-            .filter(|component| component.launch.is_some())
+            .filter(|component| component.launch.is_some() && !view::is_optional(component.name))
             .collect()
     } else {
         args.components

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::running::{TestLab, lab, text};
+use crate::running::{TestLab, everything_is_installed, lab, text};
 
 /// The part of the stack that needs nothing installed.
 pub const OURS_ONLY: &[&str] = &[
@@ -54,6 +54,15 @@ fn a_component_tells_all_its_wrong_settings_at_once() {
             ],
         );
     }
+}
+
+#[test]
+fn installing_everything_asks_for_nothing_that_cannot_be_had() {
+    if !everything_is_installed() {
+        return;
+    }
+    let output = TestLab::new().run(&["install"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }
 
 #[test]
