@@ -6,14 +6,15 @@ use std::{
     fs::{File, OpenOptions},
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use stack::table::COMPONENTS;
 
-use crate::running::{TestLab, everything_is_installed, free_port, program, project, skip, text};
+use crate::{
+    running::{TestLab, everything_is_installed, skip},
+    shippers::{Place, Route, Shipper, elasticsearch, routes},
+};
 
 /// Lines of the test in CI.
 const LINES: u64 = 100_000;
@@ -21,94 +22,6 @@ const ROTATIONS: u64 = 20;
 
 /// Way longer than any route needs; it says which lines are missing when it is over.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-/// A way from files to Elasticsearch.
-struct Route {
-    name: &'static str,
-    program: PathBuf,
-    /// Its command line, with what it keeps between two starts in the directory.
-    command: fn(&Path, &Place) -> Command,
-}
-
-/// What a route is told.
-struct Place {
-    /// Files to read.
-    files: String,
-    elasticsearch: String,
-    /// What it remembers.
-    state: PathBuf,
-}
-
-fn routes() -> Vec<Route> {
-    // Others join with their configuration: fluent-bit, filebeat, logstash.
-    program("otelcol")
-        .map(|program| Route {
-            name: "otelcol",
-            program,
-            command: collector,
-        })
-        .into_iter()
-        .collect()
-}
-
-fn collector(program: &Path, place: &Place) -> Command {
-    let mut command = Command::new(program);
-    let address = || format!("127.0.0.1:{}", free_port());
-    command
-        .arg("--config")
-        .arg(project().join("elk/otel-collector.yaml"))
-        .args(["--feature-gates", "stanza.synchronousLogEmitter"])
-        .env("APP_LOG_GLOB", &place.files)
-        .env("OTELCOL_STORAGE", &place.state)
-        .env("ELASTICSEARCH_URL", &place.elasticsearch)
-        .env("OTELCOL_HEALTH", address())
-        .env("OTELCOL_HOP", address())
-        .env("OTELCOL_ELASTICSEARCH_METRICS", address())
-        .env("OTELCOL_METRICS_HOST", "127.0.0.1")
-        .env("OTELCOL_METRICS_PORT", free_port().to_string());
-    command
-}
-
-/// A shipper that runs; killed at once when it is dropped.
-struct Shipper {
-    process: Child,
-    log: PathBuf,
-}
-
-impl Shipper {
-    fn start(route: &Route, place: &Place) -> Self {
-        let log = place.state.with_extension("log");
-        let open = || OpenOptions::new().create(true).append(true).open(&log);
-        let mut command = (route.command)(&route.program, place);
-        let process = command
-            .stdout(Stdio::from(open().unwrap()))
-            .stderr(Stdio::from(open().unwrap()))
-            .spawn()
-            .unwrap();
-        Self { process, log }
-    }
-}
-
-impl Shipper {
-    fn kill(mut self) {
-        self.assert_alive();
-    }
-
-    /// It runs on until it is killed; what it said otherwise says why.
-    fn assert_alive(&mut self) {
-        let ended = self.process.try_wait().unwrap();
-        let log = || std::fs::read_to_string(&self.log).unwrap();
-        assert!(ended.is_none(), "the shipper has ended: {}", log());
-    }
-}
-
-impl Drop for Shipper {
-    fn drop(&mut self) {
-        // SIGKILL: it can put nothing in order.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// A service's log file, rotated as log files are: the old one gets another name, and stays.
 struct Log {
@@ -228,22 +141,10 @@ fn all_arrive(shipper: &mut Shipper, elasticsearch: &str, lines: u64) -> u64 {
         assert!(
             started.elapsed() < PATIENCE,
             "{there} of {lines} lines arrived; missing: {missing:?}...; the shipper said: {}",
-            std::fs::read_to_string(&shipper.log).unwrap()
+            shipper.said()
         );
         std::thread::sleep(Duration::from_millis(500));
     }
-}
-
-/// Elasticsearch and nothing else.
-fn elasticsearch(lab: &mut TestLab) -> String {
-    let others = COMPONENTS
-        .iter()
-        .map(|it| it.name)
-        .filter(|name| *name != "elasticsearch");
-    let without: Vec<&str> = others.flat_map(|name| ["--without", name]).collect();
-    let up = lab.up(&without);
-    assert_eq!(up.status.code(), Some(0), "{}", text(&up));
-    format!("http://127.0.0.1:{}", lab.port("elasticsearch", "http"))
 }
 
 #[test]
@@ -268,7 +169,7 @@ fn conforms(route: &Route) {
     std::fs::create_dir(&logs).unwrap();
     let place = Place {
         files: logs.join("*.log*").display().to_string(),
-        elasticsearch: url.clone(),
+        elasticsearch: route.way_to(&url),
         state: dir.path().join("state"),
     };
     let mut log = Log::new(&logs);
