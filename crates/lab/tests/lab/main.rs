@@ -15,6 +15,7 @@ mod drill;
 mod golden;
 mod jaeger;
 mod linked;
+mod logstash;
 mod oncall;
 mod playbook;
 mod refusals;
