@@ -133,16 +133,15 @@ local function time_of(written)
   return { sec = seconds, nsec = fraction and tonumber(fraction .. ("0"):rep(9 - #fraction)) or 0 }
 end
 
--- 64 bits of a text, in hexadecimal digits (FNV-1a, from two beginnings).
+-- 64 bits of a text, in hexadecimal digits: FNV-1a and djb2a side by side.
 local function hash(written)
-  local one, two = 0x811C9DC5, 0x050C5D1F
+  local fnv, djb = 0x811C9DC5, 5381
   for at = 1, #written do
     local byte = written:byte(at)
-    one, two = bit.bxor(one, byte), bit.bxor(two, byte)
-    one = bit.tobit(one + bit.lshift(one, 1) + bit.lshift(one, 4) + bit.lshift(one, 7) + bit.lshift(one, 8) + bit.lshift(one, 24))
-    two = bit.tobit(two + bit.lshift(two, 1) + bit.lshift(two, 4) + bit.lshift(two, 7) + bit.lshift(two, 8) + bit.lshift(two, 24))
+    fnv, djb = bit.bxor(fnv, byte), bit.bxor(djb + bit.lshift(djb, 5), byte)
+    fnv = bit.tobit(fnv + bit.lshift(fnv, 1) + bit.lshift(fnv, 4) + bit.lshift(fnv, 7) + bit.lshift(fnv, 8) + bit.lshift(fnv, 24))
   end
-  return bit.tohex(one) .. bit.tohex(two)
+  return bit.tohex(fnv) .. bit.tohex(djb)
 end
 
 -- Called by Fluent Bit for each line; `record` has the line, its file and its place. The metadata that it returns is for the routes of
@@ -173,7 +172,8 @@ function document(_, read_at, _, _, record)
   -- File, place and text name the line: the same on every reading. A file that was renamed meanwhile (x.log to x.log.1) is the same one; a
   -- line that is no JSON, and so has no time of its own, may stand in both alike: then the name decides.
   local original = line:find("^{") and file:gsub("[.]log.*$", ".log") or file
-  fields["event.id"] = ("%s %d %s"):format(original, record.offset, hash(line))
+  -- (Short, because Fluent Bit cuts off what does not fit into 165 characters with the name of the index.)
+  fields["event.id"] = hash(("%s %d"):format(original, record.offset)) .. hash(line)
   for name, key in pairs(record.kubernetes and OF_PODS or {}) do fields[name] = record.kubernetes[key] end
   return 1, at, metadata, fields
 end

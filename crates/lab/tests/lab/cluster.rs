@@ -18,7 +18,7 @@ use crate::running::{
     text,
 };
 
-const TOKEN: &str = "a-token-of-this-test";
+pub const TOKEN: &str = "a-token-of-this-test";
 const NODE: &str = "node-1";
 
 /// What needs the kubelet or the cluster's name service, of which there is none here: found, but not
@@ -225,8 +225,10 @@ impl Drop for Process {
 }
 
 /// An API server of its own, empty at first.
-struct Cluster {
-    dir: TempDir,
+pub struct Cluster {
+    pub dir: TempDir,
+    /// Base URL of the API server.
+    pub url: String,
     kubectl: PathBuf,
     // In the order in which they end.
     _api: Process,
@@ -235,7 +237,7 @@ struct Cluster {
 
 impl Cluster {
     /// `None` where the programs are not installed.
-    fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
         let programs = ["etcd", "kube-apiserver", "kubectl"].map(program);
         let [Some(etcd), Some(api), Some(kubectl)] = programs else {
             return None;
@@ -290,10 +292,11 @@ impl Cluster {
             _api: api,
             _etcd: etcd,
             dir,
+            url: format!("https://127.0.0.1:{https}"),
         };
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{ "name": "test", "cluster": { "server": format!("https://127.0.0.1:{https}"), "insecure-skip-tls-verify": true } }],
+            "clusters": [{ "name": "test", "cluster": { "server": cluster.url, "insecure-skip-tls-verify": true } }],
             "users": [{ "name": "test", "user": { "token": TOKEN } }],
             "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
         });
@@ -333,7 +336,7 @@ impl Cluster {
         child.wait_with_output().unwrap()
     }
 
-    fn apply(&self, objects: &[Value]) {
+    pub fn apply(&self, objects: &[Value]) {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
         let output = self.kubectl(&["apply", "-f", "-"], Some(&list.to_string()));
         assert!(output.status.success(), "{}", text(&output));

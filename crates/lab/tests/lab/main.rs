@@ -18,6 +18,7 @@ mod linked;
 mod logstash;
 mod oncall;
 mod playbook;
+mod pods;
 mod refusals;
 mod retention;
 mod rules;

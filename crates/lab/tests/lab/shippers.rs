@@ -51,7 +51,9 @@ pub fn routes() -> Vec<Route> {
     let collector = program("otelcol").map(|program| route("otelcol", program, collector));
     let fluent_bit = on_path("fluent-bit").map(|program| Route {
         adds: &["event.id"],
-        ..route("fluent-bit", program, fluent_bit)
+        ..route("fluent-bit", program, |program, place| {
+            fluent_bit(program, place, "fluent-bit.yaml")
+        })
     });
     let filebeat = on_path("filebeat").map(|program| Route {
         asks_for_the_version: true,
@@ -70,7 +72,7 @@ pub fn routes() -> Vec<Route> {
         .collect()
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+pub fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|dir| dir.join(program))
         .find(|path| path.is_file())
@@ -94,12 +96,13 @@ fn collector(program: &Path, place: &Place) -> Command {
     command
 }
 
-fn fluent_bit(program: &Path, place: &Place) -> Command {
+/// By one of its configurations.
+pub fn fluent_bit(program: &Path, place: &Place, configuration: &str) -> Command {
     let port = place.elasticsearch.rsplit(':').next().unwrap();
     let mut command = Command::new(program);
     command
         .arg("--config")
-        .arg(project().join("elk/fluent-bit.yaml"))
+        .arg(project().join("elk").join(configuration))
         .env("APP_LOG_GLOB", &place.files)
         .env("FLUENT_BIT_STORAGE", &place.state)
         .env("FLUENT_BIT_HTTP", "127.0.0.1")
@@ -214,9 +217,12 @@ pub struct Shipper {
 
 impl Shipper {
     pub fn start(route: &Route, place: &Place) -> Self {
+        Self::run((route.command)(&route.program, place), place)
+    }
+
+    pub fn run(mut command: Command, place: &Place) -> Self {
         let log = place.state.with_extension("log");
         let open = || OpenOptions::new().create(true).append(true).open(&log);
-        let mut command = (route.command)(&route.program, place);
         let process = command
             .stdout(Stdio::from(open().unwrap()))
             .stderr(Stdio::from(open().unwrap()))
