@@ -14,6 +14,7 @@ mod dead_letters;
 mod drill;
 mod golden;
 mod jaeger;
+mod kibana;
 mod linked;
 mod logstash;
 mod oncall;
