@@ -1,5 +1,5 @@
 #!/bin/sh
-# Gives a Kibana (8.12 or newer, or 9) the data view, the saved searches and the dashboard of the logs. A second run puts those of the file back.
+# Gives a Kibana (8.11 or newer, or 9) the data view, the saved searches and the dashboard of the logs. A second run puts those of the file back.
 #
 #   KIBANA_URL=http://127.0.0.1:5601 elk/kibana/import.sh
 set -eu

@@ -8,6 +8,7 @@ mod alerting;
 mod canary;
 mod chaos;
 mod cluster;
+mod compose;
 mod conformance;
 mod console;
 mod dead_letters;
