@@ -4,19 +4,20 @@
 #
 #   ELASTICSEARCH_URL=http://127.0.0.1:9200 elk/setup.sh
 #
-# The lab does the same by itself
-# (crates/stack/src/table.rs), without the lifecycle, which its slim distribution does not have: LIFECYCLE=none.
+# The lab does the same by itself (crates/stack/src/table.rs), without the lifecycle, which its slim distribution does not have: LIFECYCLE=none.
 set -eu
 url=${ELASTICSEARCH_URL:-http://127.0.0.1:9200}
 cd "$(dirname "$0")"
+answer=$(mktemp)
+trap 'rm -f "$answer"' EXIT
 
 put() {
   path=$1
   shift
   echo "PUT $path"
   # The answer of Elasticsearch is the reason when it refuses.
-  curl --silent --show-error --fail-with-body --header 'content-type: application/json' --request PUT "$url$path" "$@" >/tmp/answer || {
-    cat /tmp/answer >&2
+  curl --silent --show-error --fail-with-body --header 'content-type: application/json' --request PUT "$url$path" "$@" >"$answer" || {
+    cat "$answer" >&2
     exit 1
   }
 }

@@ -26,6 +26,7 @@ mod retention;
 mod rules;
 mod running;
 mod screenshots;
+mod setup_script;
 mod shippers;
 mod slo;
 mod viewer;
