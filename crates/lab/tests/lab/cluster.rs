@@ -2,7 +2,7 @@
 //! lab, and a Prometheus of the kind that clusters run finds them there and evaluates the same rules.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Write as _,
     path::{Path, PathBuf},
@@ -212,6 +212,142 @@ fn two_alertmanagers_are_taken_by_a_strict_cluster() {
         config.contains("pagerduty_url: http://console.monitoring:8000/")
             && !config.contains("127.0.0.1")
     );
+}
+
+/// What `kubectl apply -k k8s` sends: taken without a warning, with the files of this tree in what the pods mount, and nothing to do the second time.
+#[test]
+fn logs_are_taken_by_a_strict_cluster() {
+    let Some(cluster) = Cluster::start() else {
+        skip("not installed; get them with `lab install etcd kube-apiserver kubectl`");
+        return;
+    };
+    let directory = project().join("k8s");
+    let apply = || {
+        let directory = directory.to_str().unwrap();
+        let applied = cluster.kubectl(&["apply", "--validate=strict", "-k", directory], None);
+        // A pod that its namespace would not admit is a warning.
+        assert!(
+            applied.status.success() && applied.stderr.is_empty(),
+            "{}",
+            text(&applied)
+        );
+        String::from_utf8(applied.stdout).unwrap()
+    };
+    apply();
+    let get = |what: &str, namespace: &str| -> Value {
+        let output = cluster.kubectl(&["-n", namespace, "get", what, "-o", "json"], None);
+        assert!(output.status.success(), "{}", text(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let file = |name: &str| {
+        let places = ["elk", "elk/kibana"].map(|it| project().join(it).join(name));
+        let place = places.iter().find(|it| it.exists());
+        std::fs::read_to_string(place.unwrap_or_else(|| panic!("no file {name}"))).unwrap()
+    };
+    let ours: Vec<String> = std::fs::read_dir(project().join("elk"))
+        .unwrap()
+        .map(|it| it.unwrap())
+        .filter(|it| it.path().is_file())
+        .map(|it| it.file_name().into_string().unwrap())
+        .collect();
+    let mut mounted = BTreeSet::new();
+    for namespace in ["logging", "logging-agents"] {
+        let workloads = get("statefulsets,deployments,daemonsets,jobs", namespace);
+        for workload in workloads["items"].as_array().unwrap() {
+            let pod = &workload["spec"]["template"]["spec"];
+            let volumes = pod["volumes"].as_array().unwrap();
+            let all = |kind: &str| pod[kind].as_array().cloned().unwrap_or_default();
+            for container in [all("initContainers"), all("containers")].concat() {
+                for mount in container["volumeMounts"].as_array().into_iter().flatten() {
+                    let volume = volumes.iter().find(|it| it["name"] == mount["name"]);
+                    let Some(map) = volume.and_then(|it| it["configMap"]["name"].as_str()) else {
+                        continue;
+                    };
+                    let data = get(&format!("configmap/{map}"), namespace)["data"].clone();
+                    let data = data.as_object().unwrap();
+                    for (name, content) in data {
+                        assert_eq!(content, &file(name), "{map}: {name}");
+                        // What a file names lies beside it.
+                        let lines = content.as_str().unwrap().lines();
+                        let comment = |it: &&str| {
+                            ["#", "--"]
+                                .iter()
+                                .any(|mark| it.trim_start().starts_with(mark))
+                        };
+                        for line in lines.filter(|it| !comment(it)) {
+                            for other in ours.iter().filter(|it| line.contains(it.as_str())) {
+                                assert!(data.contains_key(other), "{map} lacks {other}: {line}");
+                            }
+                        }
+                    }
+                    // So does what the command names.
+                    let from = format!("{}/", mount["mountPath"].as_str().unwrap());
+                    let command = container["command"].to_string();
+                    for rest in command.split(&from).skip(1) {
+                        let end = rest.find([' ', '"']).unwrap();
+                        assert!(data.contains_key(&rest[..end]), "{map}: {}", &rest[..end]);
+                    }
+                    mounted.extend(data.keys().cloned());
+                }
+            }
+        }
+    }
+    for name in [
+        "elasticsearch.yml",
+        "setup.sh",
+        "lifecycle-policy.json",
+        "import.sh",
+        "flask-logs.ndjson",
+        "fluent-bit-kubernetes.yaml",
+        "fluent-bit-elasticsearch.yaml",
+        "fluent-bit.lua",
+    ] {
+        assert!(mounted.contains(name), "no pod has {name}: {mounted:?}");
+    }
+
+    // Fluent Bit may look up the pods whose lines it reads, and nothing else.
+    let may = |verb: &str, what: &str, namespace: &str| {
+        let who = "--as=system:serviceaccount:logging-agents:fluent-bit";
+        let answer = cluster.kubectl(&["auth", "can-i", verb, what, "-n", namespace, who], None);
+        String::from_utf8(answer.stdout).unwrap().trim() == "yes"
+    };
+    assert!(may("get", "pods", "application"));
+    assert!(!may("get", "pods", "logging") && !may("get", "secrets", "application"));
+    assert!(!may("list", "pods", "application"));
+
+    // Its environment has all that its configuration asks for.
+    let agent = get("daemonset/fluent-bit", "logging-agents");
+    let environment = agent["spec"]["template"]["spec"]["containers"][0]["env"].to_string();
+    for name in [
+        "fluent-bit-kubernetes.yaml",
+        "fluent-bit-elasticsearch.yaml",
+    ] {
+        for rest in file(name).split("${").skip(1) {
+            let variable = format!("\"{}\"", &rest[..rest.find('}').unwrap()]);
+            assert!(environment.contains(&variable), "{variable} is not set");
+        }
+    }
+
+    // kubectl says `configured` of a StatefulSet with volume claims, to which the server adds defaults; what counts is what the server has.
+    let versions = || -> BTreeMap<String, String> {
+        let kinds = "configmaps,services,statefulsets,deployments,daemonsets,jobs,networkpolicies,roles,rolebindings,serviceaccounts,poddisruptionbudgets,namespaces";
+        let output = cluster.kubectl(&["get", kinds, "--all-namespaces", "-o", "json"], None);
+        let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let version = |it: &Value| {
+            let meta = &it["metadata"];
+            let name = format!("{} {} {}", it["kind"], meta["namespace"], meta["name"]);
+            (name, meta["resourceVersion"].to_string())
+        };
+        all["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(version)
+            .collect()
+    };
+    let before = versions();
+    apply();
+    assert_eq!(versions(), before);
 }
 
 /// A process of a test, ended with it.
