@@ -10,6 +10,7 @@ mod chaos;
 mod cluster;
 mod conformance;
 mod console;
+mod dashboards;
 mod dead_letters;
 mod drill;
 mod jaeger;
