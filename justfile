@@ -33,7 +33,7 @@ lint:
 test *ARGS='--workspace':
     cargo test {{ ARGS }}
 
-# Take the pictures of docs/dashboard-screenshots, from the lab whose console CONSOLE_URL names, or from one with five minutes of load.
+# Take the pictures of docs/dashboard-screenshots, from the lab whose console CONSOLE_URL names, or from one with six minutes of load and a fault.
 screenshots:
     cargo run -- install chromium axe-core
     cargo test -p lab --test lab -- --ignored --exact screenshots::screenshots --nocapture

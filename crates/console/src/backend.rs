@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use maud::{Markup, Render, html};
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
+
+use crate::silence::{Address, Silent};
 
 /// So long is waited for an answer: a page is worth little later.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -16,7 +18,6 @@ pub(crate) fn client() -> reqwest::Result<Client> {
     Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(1))
         .timeout(PATIENCE)
         .build()
 }
@@ -25,7 +26,7 @@ pub(crate) fn client() -> reqwest::Result<Client> {
 #[derive(Debug, Clone)]
 pub(crate) struct Backend {
     name: &'static str,
-    base: Option<String>,
+    base: Option<Address>,
     http: Client,
 }
 
@@ -63,7 +64,7 @@ impl Backend {
     pub(crate) fn new(name: &'static str, http: &Client, base: Option<&str>) -> Self {
         Self {
             name,
-            base: base.map(|base| base.trim_end_matches('/').to_owned()),
+            base: base.map(|base| Address::new(http, base)),
             http: http.clone(),
         }
     }
@@ -88,15 +89,17 @@ impl Backend {
         let base = self.base.as_ref().ok_or(Trouble::Absent(self.name))?;
         let mut request = self
             .http
-            .request(method, format!("{base}{path}"))
+            .request(method, format!("{}{path}", base.url))
             .query(query);
         if let Some(body) = body {
             request = request.json(body);
         }
-        let down = |error: &reqwest::Error| Trouble::Down {
-            name: self.name,
-            why: in_a_few_words(error),
-        };
+        let silent = |silent: Silent| self.down(silent.to_string());
+        base.answer(self.read(request)).await.map_err(silent)?
+    }
+
+    async fn read(&self, request: RequestBuilder) -> Result<Value, Trouble> {
+        let down = |error: &reqwest::Error| self.down(in_a_few_words(error));
         let mut answer = request.send().await.map_err(|error| down(&error))?;
         let status = answer.status();
         let mut text = Vec::new();
@@ -114,6 +117,13 @@ impl Backend {
             (true, Ok(value)) => Ok(value),
             (true, Err(error)) => Err(self.refused(format!("its answer is not JSON: {error}"))),
             (false, value) => Err(self.refused(own_words(status, value.ok().as_ref()))),
+        }
+    }
+
+    fn down(&self, why: String) -> Trouble {
+        Trouble::Down {
+            name: self.name,
+            why,
         }
     }
 

@@ -48,7 +48,7 @@ impl Form {
 struct Replica {
     name: &'static str,
     service: &'static str,
-    faults: Result<Vec<Offered>, chaos::Error>,
+    faults: Result<Vec<Offered>, String>,
 }
 
 /// A fault that a replica has, and whether it is active.
@@ -72,21 +72,24 @@ fn admin(console: &Console) -> Result<chaos::Admin, String> {
 
 /// Asks every replica that is part of this stack.
 async fn replicas(console: &Console, admin: &chaos::Admin) -> Vec<Replica> {
-    let ports = console.args.admin_ports();
     let known = chaos::SERVICES
         .iter()
         .flat_map(|(service, replicas)| replicas.iter().map(move |replica| (*service, *replica)));
-    let asked =
-        known
-            .filter(|(_, name)| ports.contains_key(*name))
-            .map(|(service, name)| async move {
-                let answer = admin.ask(name, Method::GET, "/chaos", None).await;
-                Replica {
-                    name,
-                    service,
-                    faults: answer.map(|answer| offered(&answer)),
-                }
-            });
+    let there = known.filter_map(|(service, name)| Some((service, name, console.admin.get(name)?)));
+    let asked = there.map(|(service, name, address)| async move {
+        let asked = admin.ask(name, Method::GET, "/chaos", None);
+        let faults = match address.answer(asked).await {
+            Ok(answer) => answer
+                .map(|answer| offered(&answer))
+                .map_err(|error| error.to_string()),
+            Err(silent) => Err(format!("{name} does not answer: {silent}")),
+        };
+        Replica {
+            name,
+            service,
+            faults,
+        }
+    });
     join_all(asked).await
 }
 
@@ -182,7 +185,7 @@ fn active(console: &Console, replicas: &[Replica]) -> Markup {
     };
     html! {
         @for replica in replicas {
-            @if let Err(error) = &replica.faults { p.trouble role="status" { (error.to_string()) } }
+            @if let Err(error) = &replica.faults { p.trouble role="status" { (error) } }
         }
         @if running().next().is_none() {
             p.empty { "Nothing is broken on purpose." }

@@ -19,8 +19,9 @@ mod overview;
 mod page;
 mod prometheus;
 mod settings;
+mod silence;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
 use actix_web::web;
 
@@ -28,6 +29,7 @@ pub use settings::Args;
 
 use crate::{
     backend::Backend, drills::Drills, guard::FormToken, page::Place, prometheus::Prometheus,
+    silence::Address,
 };
 
 /// What can go wrong.
@@ -59,6 +61,8 @@ pub(crate) struct Console {
     pub(crate) drills: Drills,
     /// For what is no back end with pages of its own: admin ports.
     pub(crate) http: reqwest::Client,
+    /// Those ports, by replica.
+    pub(crate) admin: BTreeMap<String, Address>,
 }
 
 /// The console, bound to its ports.
@@ -88,6 +92,11 @@ impl Server {
             token: FormToken::new(),
             newest: stand_ins.newest(),
             drills,
+            admin: args
+                .admin_ports()
+                .iter()
+                .map(|(name, url)| (name.clone(), Address::new(&http, url)))
+                .collect(),
             http,
             args,
         };

@@ -544,19 +544,28 @@ fn links_lead_to_dashboards_that_there_are() {
         ])
     );
     let mut followed = 0;
-    let mut follow = |url: &str, from: &str| {
-        let Some((_, uid)) = url.split_once("/d/") else {
-            return;
-        };
-        let uid = uid.split(['?', '/', '"', '\\', ' ', '\n']).next().unwrap();
-        assert!(known.contains(uid), "{from} leads to {url}");
-        followed += 1;
+    let mut follow = |text: &str, from: &str| {
+        for address in text.split("/d/").skip(1) {
+            let uid = address.split(['?', '/', '"', '\\', ' ', ')']).next();
+            assert!(known.contains(uid.unwrap()), "{from} leads to {text}");
+            followed += 1;
+        }
     };
     for dashboard in &dashboards {
-        for panel in dashboard.panels() {
-            for link in panel.field().links {
-                follow(&link.url, &panel.title);
-            }
+        // Wherever in it an address stands: a value, a column, a text.
+        for line in dashboards::text(dashboard).lines() {
+            follow(line, &dashboard.uid);
+        }
+        for link in &dashboard.links {
+            let leads = |other: &Dashboard| {
+                other.uid != dashboard.uid && link.tags.iter().all(|tag| other.tags.contains(tag))
+            };
+            assert!(
+                dashboards.iter().any(leads),
+                "{}: {}",
+                dashboard.uid,
+                link.title
+            );
         }
     }
     // Where alerts say to look first.

@@ -14,7 +14,10 @@ use nix::{
 use opentelemetry_semantic_conventions::{attribute, resource};
 use serde_json::{Value, json};
 
-use crate::running::{TestLab, eventually, everything_is_installed, text};
+use crate::{
+    dashboards::{assert_legends_tell_series_apart, assert_ways_lead_to_each_other},
+    running::{TestLab, eventually, everything_is_installed, text},
+};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
@@ -172,12 +175,15 @@ fn metrics_logs_and_traces_lead_to_each_other() {
         has("loadgen", "flask-api") && has("flask-api", "payments")
     });
 
-    kinds_of_log_are_told_apart(&it);
+    let failed = kinds_of_log_are_told_apart(&it);
+    assert_ways_lead_to_each_other(&it.lab, &failed);
+    assert_legends_tell_series_apart(&it.lab);
     following_shows_what_comes_in(&it);
     every_name_is_a_convention(&it);
 }
 
-fn kinds_of_log_are_told_apart(it: &Linked) {
+/// Gives the trace in which something went wrong.
+fn kinds_of_log_are_told_apart(it: &Linked) -> String {
     // One request in which something goes wrong, for a line of the third kind.
     let fault = [
         "chaos",
@@ -219,6 +225,7 @@ fn kinds_of_log_are_told_apart(it: &Linked) {
     let shown = it.lab.run(&["logs", "--trace", trace, "--kind", "error"]);
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("error flask-api.error"), "{shown}");
+    trace.to_owned()
 }
 
 fn following_shows_what_comes_in(it: &Linked) {

@@ -11,6 +11,7 @@ mod cluster;
 mod compose;
 mod conformance;
 mod console;
+mod dashboards;
 mod dead_letters;
 mod drill;
 mod golden;

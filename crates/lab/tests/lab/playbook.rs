@@ -223,7 +223,7 @@ pub fn assert_playbook_holds(lab: &TestLab) {
     assert_silencing_works(lab, &page);
 }
 
-fn query(lab: &TestLab, query: &str) -> Value {
+pub fn query(lab: &TestLab, query: &str) -> Value {
     let url = format!(
         "http://127.0.0.1:{}/api/v1/query",
         lab.port("prometheus", "http")

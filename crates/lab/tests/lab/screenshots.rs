@@ -1,12 +1,20 @@
 //! The pictures of `docs/dashboard-screenshots`: `just screenshots`.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 use test_browser::{Browser, Scheme, WIDTHS};
 
-use crate::running::{TestLab, eventually, project, text};
+use crate::{
+    playbook::query,
+    running::{TestLab, eventually, project, text},
+};
 
 /// A page that is longer becomes several pictures.
 const HIGHEST: u64 = 1700;
@@ -14,14 +22,30 @@ const HIGHEST: u64 = 1700;
 /// What a repository can carry for each.
 const LARGEST: usize = 300_000;
 
-/// Long enough for lines to have a course.
-const LOAD: Duration = Duration::from_secs(330);
+/// How old rates have to be, in seconds: what is drawn, `from=now-5m` of each page, and the minute that the first of them lacks.
+const DRAWN: f64 = 360.0;
+
+/// What there is to see, and when it begins.
+const FAULT: &[&str] = &[
+    "chaos",
+    "start",
+    "errors",
+    "--probability",
+    "0.3",
+    "--for",
+    "1m",
+];
+const FAULT_AT: f64 = 150.0;
+
+/// How old the oldest rate is, and how many requests were counted.
+const OLDEST: &str = r#"time() - min_over_time(timestamp(service:flask_requests:rate1m{service="flask-api"})[10m:5s])"#;
+const REQUESTS: &str = "sum(flask_requests_total)";
 
 const README: &str = "\
 # Dashboards and console
 
-Drawn by the console from the Grafana files (not by Grafana), of a lab with its steady traffic. `just screenshots` makes them anew:
-from the lab whose console `CONSOLE_URL` names, or from one that it starts and ends.
+Drawn by the console from the Grafana files (not by Grafana). `just screenshots` makes them anew: from the lab whose console `CONSOLE_URL`
+names, or from one that it starts and ends, with steady traffic, of which for one minute three requests in ten fail.
 
 ";
 
@@ -66,7 +90,7 @@ fn screenshots() {
         format!("http://127.0.0.1:{}", lab.port("console", "http"))
     });
     if given.is_none() {
-        std::thread::sleep(LOAD);
+        wait_until_there_is_something_to_see(&lab);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -91,7 +115,12 @@ fn screenshots() {
         }
         for (name, path) in pages {
             browser.open(&format!("{console}{path}")).await;
-            for (file, picture) in taken(&browser, &name).await {
+            let mut pictures = taken(&browser, &name).await;
+            if name == "console-inbox" {
+                // The newest messages are the first.
+                pictures.truncate(1);
+            }
+            for (file, picture) in pictures {
                 assert!(picture.len() < LARGEST, "{file} has {} bytes", picture.len());
                 fs::write(directory.join(&file), picture).unwrap();
                 readme += &format!("![{name}]({file})\n\n");
@@ -111,6 +140,50 @@ fn screenshots() {
     });
     if given.is_none() {
         eventually("the lab ends", || lab.run(&["down"]).status.success());
+    }
+}
+
+/// Prometheus has rates of the whole time that is drawn, and somebody was told of the fault; says how far it is meanwhile.
+fn wait_until_there_is_something_to_see(lab: &TestLab) {
+    let value = |expr: &str| -> f64 {
+        let answer = query(lab, expr);
+        let value = answer["data"]["result"][0]["value"][1].as_str();
+        value.map_or(0.0, |it| it.parse().unwrap())
+    };
+    let messages = || {
+        lab.json(&["inbox", "--json"])["messages"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    let started = Instant::now();
+    let (mut told, mut broken) = (0.0, false);
+    loop {
+        let oldest = value(OLDEST);
+        if oldest >= told {
+            let (requests, messages) = (value(REQUESTS), messages());
+            // Not a print macro: who waits for minutes wants to see it, with and without `--nocapture`.
+            let line = format!(
+                "{oldest:.0} of {DRAWN} s to draw, {requests} requests counted, {messages} messages"
+            );
+            writeln!(std::io::stderr(), "{line}").unwrap();
+            told = oldest + 30.0;
+        }
+        if oldest >= FAULT_AT && !broken {
+            let fault = lab.run(FAULT);
+            assert!(fault.status.success(), "{}", text(&fault));
+            broken = true;
+        }
+        if oldest >= DRAWN && messages() > 0 {
+            return;
+        }
+        let limit = Duration::from_secs_f64(2.0 * DRAWN);
+        assert!(
+            started.elapsed() < limit,
+            "rates go back {oldest} s, {} messages",
+            messages()
+        );
+        std::thread::sleep(Duration::from_secs(1));
     }
 }
 

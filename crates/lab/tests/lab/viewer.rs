@@ -119,7 +119,7 @@ impl Viewer {
     }
 }
 
-fn boards() -> Vec<Dashboard> {
+pub fn boards() -> Vec<Dashboard> {
     let directory = project().join(dashboards::DIRECTORY);
     let files = std::fs::read_dir(directory)
         .unwrap()
@@ -254,7 +254,7 @@ async fn compare(
 }
 
 /// The name of a series, by a `legendFormat` of our dashboards.
-fn named(format: &str, labels: &Value) -> String {
+pub fn named(format: &str, labels: &Value) -> String {
     let mut name = format.to_owned();
     for (label, value) in labels.as_object().unwrap() {
         name = name.replace(&format!("{{{{{label}}}}}"), value.as_str().unwrap());

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     process::Stdio,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -210,6 +211,19 @@ fn in_the_foreground_ctrl_c_ends_everything() {
     lab.assert_gone(&processes);
 }
 
+/// The console's first page.
+fn overview(lab: &TestLab) -> String {
+    let url = format!("http://127.0.0.1:{}/", lab.port("console", "http"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async { reqwest::get(url).await.unwrap().text().await.unwrap() })
+}
+
+/// A page that waits for a silent back end takes longer.
+const WAITING: Duration = Duration::from_millis(1500);
+
 #[test]
 fn a_component_that_dies_is_reported_and_the_rest_goes_on() {
     if !everything_is_installed() {
@@ -246,9 +260,20 @@ fn a_component_that_dies_is_reported_and_the_rest_goes_on() {
             .unwrap()
             .contains("does not answer")
     );
+    // The console knows after its first page, and says since when.
+    let silence = "Alertmanager does not answer: no answer since ";
+    assert!(overview(&lab).contains(silence));
+    let asked = Instant::now();
+    let page = overview(&lab);
+    let took = asked.elapsed();
+    assert!(page.contains(silence), "{page}");
+    assert!(took < WAITING, "a page that waits for nobody took {took:?}");
     kill(alertmanager, Signal::SIGCONT).unwrap();
     eventually("it is ready again", || {
         find("alertmanager")["state"] == "ready"
+    });
+    eventually("the console has heard", || {
+        !overview(&lab).contains(silence)
     });
 
     let jaeger = find("jaeger")["pid"].as_i64().unwrap();
