@@ -3,8 +3,8 @@
 
     bench/arrival/run.py [arrival] [sampling]
 
-Starts a lab of its own (--port-offset 4000) and ends it; needs `cargo build`. Takes about six minutes. See docs/traces.md. Exit
-status 1 when something that must hold does not.
+Starts a lab of its own (--port-offset 4000) and ends it; needs `cargo build`, or LAB=target/release/lab and a release build. Takes
+about six minutes. See docs/traces.md. Exit status 1 when something that must hold does not.
 """
 
 import json
@@ -20,7 +20,7 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAB = ROOT / "target/debug/lab"
+LAB = ROOT / os.environ.get("LAB", "target/debug/lab")
 OFFSET = 4000
 REQUESTS = 100
 SAMPLED_OF = 100_000
@@ -91,7 +91,7 @@ def sampling():
             result = pathlib.Path(dir) / "result.json"
             subprocess.run(
                 [LAB, "component", "loadgen", "run", f"http://127.0.0.1:{public}/api/products/1", "--rate", "500",
-                 "--for", f"{SAMPLED_OF // 500}s", "--trace-ratio", "0", "--json", result],
+                 "--for", f"{SAMPLED_OF // 500 + 5}s", "--trace-ratio", "0", "--json", result],
                 check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )
             sent = json.loads(result.read_text())
@@ -104,7 +104,7 @@ def sampling():
     # A request is a server span and one of the database.
     share = spans / 2 / sent["received"]
     check(
-        sent["received"] == SAMPLED_OF and 0.097 <= share <= 0.103 and lost == 0,
+        sent["received"] >= SAMPLED_OF and 0.097 <= share <= 0.103 and lost == 0,
         f"{share:.2%} of {sent['received']} requests sampled, {lost:.0f} spans lost (allowed: 9.7 to 10.3 %, none)",
     )
 
