@@ -333,10 +333,12 @@ impl<'a> Asker<'a> {
             let id =
                 text(&back["url"]).replace("${__value.raw}", text(&line[text(&back["field"])]));
             assert_eq!(id, trace, "{line:#}");
-            let answer = self.get("jaeger", &format!("/api/traces/{id}"), &[], None);
-            let spans = list(&answer["data"][0]["spans"]);
-            let known = spans.iter().any(|it| it["spanID"] == line["span.id"]);
-            assert!(known, "its trace does not have the span of {line:#}");
+            // A line arrives when it is written, a span after it has ended.
+            eventually(&format!("its trace has the span of {line:#}"), || {
+                let answer = self.get("jaeger", &format!("/api/traces/{id}"), &[], None);
+                let spans = list(&answer["data"][0]["spans"]);
+                spans.iter().any(|it| it["spanID"] == line["span.id"])
+            });
         }
     }
 }
