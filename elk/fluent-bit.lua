@@ -16,7 +16,7 @@ local OF_PODS = {
   ["kubernetes.container.name"] = "container_name",
   ["kubernetes.node.name"] = "host",
 }
-local WORDS = { { "true", true }, { "false", false }, { "null", flb_null } }
+local WORDS = { { "^true()", true }, { "^false()", false }, { "^null()", flb_null } }
 
 local function utf8(code)
   local char, floor = string.char, math.floor
@@ -73,11 +73,11 @@ end
 
 -- The plain value that begins at `at`, and what comes behind it.
 local function value(line, at)
+  if line:find('^"', at) then return text(line, at) end
   for _, word in ipairs(WORDS) do
-    local behind = line:match("^" .. word[1] .. "()", at)
+    local behind = line:match(word[1], at)
     if behind then return word[2], behind end
   end
-  if line:find('^"', at) then return text(line, at) end
   return number(line, at)
 end
 

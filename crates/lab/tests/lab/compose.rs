@@ -62,6 +62,15 @@ fn every_service_has_the_files_that_it_is_told_of() {
         }
     }
 
+    // What a cluster runs too is of the same version there.
+    let manifests = ["k8s/elk-stack.yaml", "k8s/alerting/alertmanager.yaml"]
+        .map(|file| std::fs::read_to_string(project().join(file)).unwrap())
+        .concat();
+    for service in services.values() {
+        let image = service["image"].as_str().unwrap();
+        assert!(manifests.contains(&format!("image: {image}\n")), "{image}");
+    }
+
     let logs: BTreeSet<&str> = services
         .iter()
         .filter(|it| it.1["profiles"].as_array().is_some())

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     running::{TestLab, everything_is_installed, skip},
-    shippers::{Place, Route, Shipper, elasticsearch, routes},
+    shippers::{Place, Route, Shipper, elasticsearch, routes, search},
 };
 
 /// Lines of the test in CI.
@@ -74,24 +74,7 @@ fn open(dir: &Path) -> File {
 
 /// Every document of the test: how often each number is there, and those without a number.
 fn documents(elasticsearch: &str) -> (BTreeMap<u64, u64>, Vec<Value>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let search = |query: Value| -> Option<Value> {
-        let url = format!(
-            "{elasticsearch}/flask-logs-*/_search?ignore_unavailable=true&allow_no_indices=true"
-        );
-        runtime.block_on(async {
-            let answer = reqwest::Client::new()
-                .post(url)
-                .json(&query)
-                .send()
-                .await
-                .ok()?;
-            answer.error_for_status().ok()?.json().await.ok()
-        })
-    };
+    let search = |query: Value| search(elasticsearch, "flask-logs-*", &query);
     let mut numbers = BTreeMap::new();
     let mut after = json!([-1, ""]);
     loop {
@@ -100,9 +83,8 @@ fn documents(elasticsearch: &str) -> (BTreeMap<u64, u64>, Vec<Value>) {
             "sort": [{ "labels.number": { "order": "asc", "unmapped_type": "long" } }, { "log.file.name": { "missing": "", "unmapped_type": "keyword" } }],
             "search_after": after,
         });
-        let Some(answer) = search(query) else { break };
-        let hits = answer["hits"]["hits"].as_array().unwrap();
-        for hit in hits {
+        let hits = search(query);
+        for hit in &hits {
             let number = hit["_source"]["labels.number"].as_f64().unwrap();
             #[expect(
                 clippy::cast_possible_truncation,
@@ -118,10 +100,7 @@ fn documents(elasticsearch: &str) -> (BTreeMap<u64, u64>, Vec<Value>) {
         }
     }
     let query = json!({ "size": 100, "query": { "bool": { "must_not": { "exists": { "field": "labels.number" } } } } });
-    let others = search(query).map_or(Vec::new(), |answer| {
-        answer["hits"]["hits"].as_array().unwrap().clone()
-    });
-    (numbers, others)
+    (numbers, search(query))
 }
 
 /// Waits until every number is there, and says how many are there more than once.
@@ -229,7 +208,7 @@ fn ten_minutes_without_elasticsearch_lose_nothing() {
     std::fs::create_dir(&logs).unwrap();
     let place = Place {
         files: logs.join("*.log*").display().to_string(),
-        elasticsearch: url.clone(),
+        elasticsearch: route.way_to(&url),
         state: dir.path().join("state"),
     };
     let mut log = Log::new(&logs);

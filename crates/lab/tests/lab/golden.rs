@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     running::{TestLab, eventually, project, skip},
-    shippers::{Place, Route, Shipper, elasticsearch, routes},
+    shippers::{Place, Route, Shipper, elasticsearch, routes, search},
 };
 
 /// One row of the golden set.
@@ -146,26 +146,7 @@ fn makes_the_same_documents(route: &Route, rows: &[Row]) {
     let lines: String = rows.iter().map(|row| row.line.clone() + "\n").collect();
     std::fs::write(logs.join("golden.log"), lines).unwrap();
     let mut shipper = Shipper::start(route, &place);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let search = |index: &str| -> Vec<Value> {
-        let answer = runtime.block_on(async {
-            let request = reqwest::Client::new().get(format!("{url}/{index}/_search?size=1000"));
-            request
-                .send()
-                .await?
-                .error_for_status()?
-                .json::<Value>()
-                .await
-        });
-        let answer = answer.unwrap_or_default();
-        answer["hits"]["hits"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default()
-    };
+    let search = |index: &str| search(&url, index, &json!({ "size": 1000 }));
     eventually("every line is a document", || {
         shipper.assert_alive();
         search("flask-logs-*").len() >= rows.len()

@@ -8,8 +8,9 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::running::{
-    TestLab, eventually, everything_is_installed, free_port, program, project, skip, text,
+use crate::{
+    running::{TestLab, eventually, everything_is_installed, free_port, program, project, skip},
+    shippers::elasticsearch,
 };
 
 fn free_address() -> String {
@@ -165,14 +166,7 @@ fn traces_in_elasticsearch_outlive_jaeger() {
         return;
     }
     let mut lab = TestLab::new();
-    let others = stack::table::COMPONENTS
-        .iter()
-        .map(|it| it.name)
-        .filter(|name| *name != "elasticsearch");
-    let without: Vec<&str> = others.flat_map(|name| ["--without", name]).collect();
-    let up = lab.up(&without);
-    assert_eq!(up.status.code(), Some(0), "{}", text(&up));
-    let url = format!("http://127.0.0.1:{}", lab.port("elasticsearch", "http"));
+    let url = elasticsearch(&mut lab);
     let dir = TempDir::new().unwrap();
     let more = [("JAEGER_ELASTICSEARCH_URL", url.as_str())];
     let jaeger = Jaeger::start(dir.path(), "storage-elasticsearch.yaml", &more).unwrap();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{Cluster, TOKEN},
     running::{TestLab, eventually, everything_is_installed, skip},
-    shippers::{Place, Shipper, elasticsearch, fluent_bit, on_path},
+    shippers::{Place, Shipper, elasticsearch, fluent_bit, on_path, search},
 };
 
 const POD: &str = "flask-api-6d5f9c7b8-x2x7p";
@@ -70,26 +70,9 @@ fn lines_of_pods_say_which_pod_wrote_them() {
         .env("KUBERNETES_URL", &cluster.url)
         .env("SERVICE_ACCOUNT", &account);
     let mut shipper = Shipper::run(command, &place);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
     let search = || -> Vec<Value> {
-        let answer = runtime.block_on(async {
-            let request = reqwest::Client::new().get(format!("{url}/flask-logs-*/_search"));
-            request
-                .send()
-                .await?
-                .error_for_status()?
-                .json::<Value>()
-                .await
-        });
-        let answer = answer.unwrap_or_default();
-        let hits = answer["hits"]["hits"].as_array().cloned();
-        hits.unwrap_or_default()
-            .iter()
-            .map(|it| it["_source"].clone())
-            .collect()
+        let hits = search(&url, "flask-logs-*", &json!({}));
+        hits.iter().map(|it| it["_source"].clone()).collect()
     };
     eventually("every line is a document", || {
         shipper.assert_alive();

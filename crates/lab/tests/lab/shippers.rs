@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use serde_json::json;
+use serde_json::{Value, json};
 use stack::table::COMPONENTS;
 
 use crate::running::{TestLab, free_port, program, project, text};
@@ -65,11 +65,18 @@ pub fn routes() -> Vec<Route> {
         ..route("logstash", program, logstash)
     });
     let wanted = std::env::var("LOG_ROUTE").ok();
-    [collector, fluent_bit, filebeat, logstash]
+    let routes: Vec<Route> = [collector, fluent_bit, filebeat, logstash]
         .into_iter()
         .flatten()
         .filter(|route| wanted.as_ref().is_none_or(|wanted| wanted == route.name))
-        .collect()
+        .collect();
+    if let Some(wanted) = wanted {
+        assert!(
+            !routes.is_empty(),
+            "LOG_ROUTE is {wanted}, whose program is not here"
+        );
+    }
+    routes
 }
 
 pub fn on_path(program: &str) -> Option<PathBuf> {
@@ -265,4 +272,28 @@ pub fn elasticsearch(lab: &mut TestLab) -> String {
     let up = lab.up(&without);
     assert_eq!(up.status.code(), Some(0), "{}", text(&up));
     format!("http://127.0.0.1:{}", lab.port("elasticsearch", "http"))
+}
+
+/// The hits of a search; none while Elasticsearch does not answer it.
+pub fn search(elasticsearch: &str, index: &str, query: &Value) -> Vec<Value> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let url =
+        format!("{elasticsearch}/{index}/_search?ignore_unavailable=true&allow_no_indices=true");
+    let answer = runtime.block_on(async {
+        let request = reqwest::Client::new().post(url).json(query);
+        request
+            .send()
+            .await?
+            .error_for_status()?
+            .json::<Value>()
+            .await
+    });
+    let mut answer = answer.unwrap_or_default();
+    match answer["hits"]["hits"].take() {
+        Value::Array(hits) => hits,
+        _ => Vec::new(),
+    }
 }

@@ -3,7 +3,6 @@
 use std::{
     io::{BufRead, BufReader},
     process::Stdio,
-    time::{Duration, Instant},
 };
 
 use nix::{
@@ -221,9 +220,6 @@ fn overview(lab: &TestLab) -> String {
     runtime.block_on(async { reqwest::get(url).await.unwrap().text().await.unwrap() })
 }
 
-/// A page that waits for a silent back end takes longer.
-const WAITING: Duration = Duration::from_millis(1500);
-
 #[test]
 fn a_component_that_dies_is_reported_and_the_rest_goes_on() {
     if !everything_is_installed() {
@@ -260,14 +256,14 @@ fn a_component_that_dies_is_reported_and_the_rest_goes_on() {
             .unwrap()
             .contains("does not answer")
     );
-    // The console knows after its first page, and says since when.
+    // The console knows after its first page, and says since when: a page that had waited anew would name a later time.
     let silence = "Alertmanager does not answer: no answer since ";
-    assert!(overview(&lab).contains(silence));
-    let asked = Instant::now();
-    let page = overview(&lab);
-    let took = asked.elapsed();
-    assert!(page.contains(silence), "{page}");
-    assert!(took < WAITING, "a page that waits for nobody took {took:?}");
+    let since = || {
+        let page = overview(&lab);
+        let (_, since) = page.split_once(silence).unwrap_or_else(|| panic!("{page}"));
+        since.split(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(since(), since());
     kill(alertmanager, Signal::SIGCONT).unwrap();
     eventually("it is ready again", || {
         find("alertmanager")["state"] == "ready"
