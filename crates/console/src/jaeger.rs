@@ -9,13 +9,18 @@ use crate::backend::{Backend, Trouble};
 
 /// A trace, by its spans.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Trace {
-    pub(crate) id: String,
-    pub(crate) spans: Vec<Span>,
+pub struct Trace {
+    /// Its id, as Jaeger writes it.
+    pub id: String,
+    /// All of it that has arrived.
+    pub spans: Vec<Span>,
 }
 
 /// 32 hexadecimal digits, not all of them 0 (W3C Trace Context, section 3.2.2.3).
-pub(crate) fn trace_id(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// When it is not; the text says what one looks like.
+pub fn trace_id(text: &str) -> Result<String, String> {
     let id = text.trim().to_ascii_lowercase();
     let hex = id.len() == 32 && id.bytes().all(|it| it.is_ascii_hexdigit());
     if hex && id.bytes().any(|it| it != b'0') {
@@ -35,7 +40,8 @@ pub(crate) fn page(id: &str) -> String {
 
 impl Trace {
     /// The span that is nobody's part, or the earliest.
-    pub(crate) fn root(&self) -> Option<&Span> {
+    #[must_use]
+    pub fn root(&self) -> Option<&Span> {
         let mut spans: Vec<&Span> = self.spans.iter().collect();
         spans.sort_by(|one, other| {
             let key = |it: &Span| it.parent.is_some();
@@ -55,12 +61,15 @@ impl Trace {
     }
 
     /// Seconds from its beginning to its end.
-    pub(crate) fn duration(&self) -> f64 {
+    #[must_use]
+    pub fn duration(&self) -> f64 {
         let end = self.spans.iter().map(|it| it.start + it.duration);
         (end.fold(f64::NEG_INFINITY, f64::max) - self.start()).max(0.0)
     }
 
-    pub(crate) fn services(&self) -> BTreeSet<&str> {
+    /// Who took part.
+    #[must_use]
+    pub fn services(&self) -> BTreeSet<&str> {
         self.spans.iter().map(|it| it.service.as_str()).collect()
     }
 
@@ -89,7 +98,9 @@ pub(crate) async fn search(
     Ok(traces)
 }
 
-fn read(answer: &Value) -> Vec<Trace> {
+/// The traces of an answer of Jaeger's, [`/api/traces`](https://www.jaegertracing.io/docs/2.13/architecture/apis/).
+#[must_use]
+pub fn read(answer: &Value) -> Vec<Trace> {
     let traces = list(&answer["data"]).iter().map(|trace| Trace {
         id: text(&trace["traceID"]),
         spans: list(&trace["spans"])

@@ -14,7 +14,7 @@ mod elasticsearch;
 mod explore;
 mod faults;
 mod guard;
-mod jaeger;
+pub mod jaeger;
 mod overview;
 mod page;
 mod prometheus;

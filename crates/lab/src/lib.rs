@@ -16,6 +16,7 @@ mod drill;
 mod inbox;
 mod install;
 mod k8s;
+mod labs;
 mod logs;
 mod oncall;
 mod place;
@@ -48,6 +49,7 @@ use crate::place::Place;
   lab up --data-dir /tmp/b --port-offset 1000      a second stack beside the first
   lab chaos start errors       a tenth of the requests fails, for a minute
   lab drill HighErrorRate      provoke an alert, see who is told and when
+  lab labs                     what there is to learn; `lab check 1` grades the first
   lab down                     end the lab that runs on .lab
 
 Exit codes: 0 good, 1 the thing checked is not so, 2 wrong usage or configuration, 3 a component is missing"
@@ -92,6 +94,10 @@ enum Command {
     Oncall(oncall::Args),
     Inbox(inbox::Args),
     Console(console::Args),
+    /// The labs of the workshop: list them, or prepare one
+    Labs(labs::Args),
+    /// Grade a lab of the workshop
+    Check(labs::CheckArgs),
     /// Search the services' log lines, or follow them
     Logs(logs::Args),
     /// Run one of our own programs; the lab starts them so
@@ -129,6 +135,8 @@ fn run(cli: Cli) -> ExitCode {
         Command::Dashboards(args) => dashboards::dashboards(place, &args),
         Command::K8s(args) => k8s::k8s(place, &args),
         Command::Oncall(args) => oncall::oncall(place, &args),
+        Command::Labs(args) => labs::labs(place, &args),
+        Command::Check(args) => labs::check(place, &args),
         Command::Logs(args) => logs::logs(place, &args),
         Command::Inbox(args) => inbox::inbox(place, &args),
         Command::Console(args) => console::console(place, &args),

@@ -14,7 +14,7 @@ use terminal::style;
 
 pub(crate) use endpoints::Endpoints;
 use followed::Followed;
-pub(crate) use probe::Probe;
+pub(crate) use probe::{Probe, eventually};
 
 use crate::{place::Place, view};
 

@@ -82,6 +82,11 @@ impl Layout {
         self.data.join("verified.json")
     }
 
+    /// What the last `lab check` of a lab found.
+    pub fn checked_file(&self, lab: u8) -> PathBuf {
+        self.data.join(format!("checked-{lab}.json"))
+    }
+
     /// What lets Alertmanager in at Slack and PagerDuty, one file each.
     pub fn secrets(&self) -> PathBuf {
         self.data.join("secrets")

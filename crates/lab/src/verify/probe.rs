@@ -49,7 +49,7 @@ impl Probe {
     }
 
     /// A text answer.
-    pub(super) async fn text(&self, url: &str) -> anyhow::Result<String> {
+    pub(crate) async fn text(&self, url: &str) -> anyhow::Result<String> {
         let answer = self
             .http
             .get(url)
@@ -96,7 +96,7 @@ impl Probe {
     }
 
     /// A search in Elasticsearch.
-    pub(super) async fn search(&self, elasticsearch: &str, query: Value) -> anyhow::Result<Value> {
+    pub(crate) async fn search(&self, elasticsearch: &str, query: Value) -> anyhow::Result<Value> {
         // `ignore_unavailable`: before the first document there is no index, which is not an error here.
         let url = format!(
             "{elasticsearch}/flask-logs-*/_search?ignore_unavailable=true&allow_no_indices=true"
@@ -158,7 +158,7 @@ async fn json_of(url: &str, request: reqwest::RequestBuilder) -> anyhow::Result<
 }
 
 /// Tries until it succeeds or `within` is over; then the last reason stands.
-pub(super) async fn eventually<T>(
+pub(crate) async fn eventually<T>(
     within: Duration,
     mut attempt: impl AsyncFnMut() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
