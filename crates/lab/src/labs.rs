@@ -1,9 +1,12 @@
 //! `lab labs` and `lab check`: the workshop. What a learner does stands in `labs/`; here is what grades it, on the stack that runs.
 
 mod answers;
+mod dashboard;
 mod grader;
+mod oncall;
 mod prometheus;
 mod promql;
+mod slo;
 mod three_pillars;
 mod tracing;
 
@@ -49,8 +52,11 @@ struct Lab {
 const LABS: &[Lab] = &[
     lab(1, "01-three-pillars", &[]),
     lab(2, "02-prometheus", &["prometheus"]),
+    lab(3, "03-dashboards", &[]),
     lab(5, "05-tracing", &[]),
     lab(7, "07-promql", &[]),
+    lab(9, "09-slo", &[]),
+    lab(10, "10-oncall", &[]),
 ];
 
 const fn lab(n: u8, name: &'static str, programs: &'static [&'static str]) -> Lab {
@@ -62,8 +68,11 @@ async fn grade(n: u8, it: &Grader<'_>) -> Vec<Graded> {
     match n {
         1 => three_pillars::grade(it).await,
         2 => prometheus::grade(it).await,
+        3 => dashboard::grade(it).await,
         5 => tracing::grade(it).await,
         7 => promql::grade(it).await,
+        9 => slo::grade(it).await,
+        10 => oncall::grade(it).await,
         _ => unreachable!("every lab of the table has its check"),
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     place::{Place, Usage},
 };
 
-const ROTATION: &str = "alertmanager/oncall.yaml";
+pub(crate) const ROTATION: &str = "alertmanager/oncall.yaml";
 const CONFIG: &str = "alertmanager/alertmanager.yml";
 const COMMAND: &str = "lab oncall render";
 
@@ -42,6 +42,7 @@ Exit code: 0 when each role has exactly one person, 1 otherwise.")]
     #[command(after_help = "Examples:
   lab oncall check                              the next 26 weeks
   lab oncall check --from 2027-01-01T00:00 --weeks 52
+  lab oncall check --file my-team.yaml          another rotation than alertmanager/oncall.yaml
   lab oncall check --json | jq '.findings[]'
 
 Exit code: 0 when it is so, 1 when there is a gap, an overlap or one person in both roles.")]
@@ -58,7 +59,16 @@ Exit code: 0 when it is so, 1 when there is a gap, an overlap or one person in b
 }
 
 #[derive(Debug, clap::Args)]
+struct Source {
+    /// Another rotation than that of the project
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Who {
+    #[command(flatten)]
+    source: Source,
     /// Instant (RFC 3339) or time in the rotation's time zone [default: now]
     #[arg(long, value_name = "T")]
     at: Option<String>,
@@ -69,6 +79,8 @@ pub(crate) struct Who {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
+    #[command(flatten)]
+    source: Source,
     /// First instant: RFC 3339, or a time in the rotation's time zone [default: now]
     #[arg(long, value_name = "T")]
     from: Option<String>,
@@ -105,15 +117,25 @@ enum Body {
 pub(crate) fn oncall(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
     let layout = place.layout()?;
     match args {
-        Args::Who(args) => who(&roster(&layout)?, args),
-        Args::Check(args) => check(&roster(&layout)?, args),
+        Args::Who(args) => who(&args.source.roster(&layout)?, args),
+        Args::Check(args) => check(&args.source.roster(&layout)?, args),
         Args::Render(args) => render(&layout, args),
     }
 }
 
+/// The project's rotation.
 fn roster(layout: &Layout) -> anyhow::Result<Roster> {
     let text = committed::read(&layout.config(ROTATION))?;
     Roster::parse(ROTATION.as_ref(), &text).map_err(told)
+}
+
+impl Source {
+    fn roster(&self, layout: &Layout) -> anyhow::Result<Roster> {
+        match &self.file {
+            Some(file) => Roster::parse(file, &committed::read(file)?).map_err(told),
+            None => roster(layout),
+        }
+    }
 }
 
 /// A rotation with a gap is not so; everything else is a mistake in a file.

@@ -119,7 +119,7 @@ fn bounds(metric: &str) -> Option<&'static [f64]> {
 }
 
 /// Seconds between two scrapes, as prometheus.yml has it.
-fn scrape_interval(layout: &Layout) -> anyhow::Result<u64> {
+pub(crate) fn scrape_interval(layout: &Layout) -> anyhow::Result<u64> {
     #[derive(Deserialize)]
     struct Config {
         global: Global,

@@ -12,9 +12,11 @@ use std::{path::PathBuf, process::ExitCode};
 use serde::Serialize;
 use terminal::style;
 
+pub(crate) use dashboards::every_query_answers;
 pub(crate) use endpoints::Endpoints;
 use followed::Followed;
 pub(crate) use probe::{Probe, eventually};
+pub(crate) use rows::Seen;
 
 use crate::{place::Place, view};
 

@@ -1,21 +1,26 @@
 //! What every lab's check works with: the stack that runs, the learner's folder, and questions to both.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf};
 
 use ::console::jaeger::{self, Trace};
 use anyhow::{Context as _, ensure};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use stack::Layout;
+use stack::{Installer, Layout, table};
+use tokio::process::Command;
 
 use super::{
     START,
     answers::{self, Answers},
 };
+/// What was seen of a step that is done, or why it is not.
+pub(super) use crate::verify::Seen;
 use crate::verify::{Endpoints, Probe};
 
-/// What was seen of a step that is done, or why it is not.
-pub(super) type Seen = anyhow::Result<Vec<String>>;
+/// So many seconds ago two queries are asked: a number that was right once is not enough.
+pub(super) const AGO: [i64; 3] = [5, 35, 65];
+/// Sums of many numbers may be added up in another order.
+const EXACT: f64 = 1e-9;
 
 /// A step of a lab, graded.
 pub(super) struct Graded {
@@ -99,6 +104,47 @@ impl<'a> Grader<'a> {
             .get(&url, &[("query", expr), ("time", &time)])
             .await?;
         vector(&answer["data"]).with_context(|| format!("`{expr}` gives no numbers at one time"))
+    }
+
+    /// Whether two queries give the same at several times up to now, and not nothing: how many series they give.
+    pub(super) async fn same_answers(&self, given: &str, wanted: &str) -> anyhow::Result<usize> {
+        self.endpoints.need(&["prometheus"])?;
+        let prometheus = &self.endpoints.prometheus;
+        let now = Timestamp::now();
+        let mut series = 0;
+        for ago in AGO {
+            let at = now - SignedDuration::from_secs(ago);
+            let wanted = self.vector(prometheus, wanted, at).await?;
+            ensure!(
+                !wanted.is_empty(),
+                "Prometheus has nothing to answer it with yet, {ago} s ago; wait a minute"
+            );
+            let given = self.vector(prometheus, given, at).await?;
+            same(&given, &wanted, EXACT).with_context(|| format!("{ago} s ago"))?;
+            series = wanted.len();
+        }
+        Ok(series)
+    }
+
+    /// Has promtool, as the lab has it, look at something; its words when it does not like it.
+    pub(super) async fn promtool(&self, args: &[&OsStr]) -> anyhow::Result<()> {
+        let prometheus = table::find("prometheus")?;
+        let installed = Installer::new(self.layout.clone()).find(prometheus)?;
+        let installed =
+            installed.context("there is no promtool; `lab install prometheus` gets it")?;
+        let output = Command::new(installed.program.with_file_name("promtool"))
+            .args(args)
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context("promtool cannot be started")?;
+        let said = [output.stdout, output.stderr].concat();
+        ensure!(
+            output.status.success(),
+            "promtool: {}",
+            String::from_utf8_lossy(&said).trim()
+        );
+        Ok(())
     }
 
     /// A trace of Jaeger's.

@@ -49,7 +49,7 @@ pub(super) async fn grade(it: &Grader<'_>) -> Vec<Graded> {
 
 impl Grader<'_> {
     /// The address of the learner's.
-    async fn own(&self) -> anyhow::Result<String> {
+    async fn own_prometheus(&self) -> anyhow::Result<String> {
         self.endpoints.need(&["prometheus"])?;
         let url = self.answers()?.text("prometheus")?;
         let url = url.trim_end_matches('/').to_owned();
@@ -73,7 +73,7 @@ impl Grader<'_> {
     }
 
     async fn runs(&self) -> Seen {
-        let url = self.own().await?;
+        let url = self.own_prometheus().await?;
         let answer = self
             .probe
             .get(&format!("{url}/api/v1/status/buildinfo"), &[])
@@ -86,7 +86,7 @@ impl Grader<'_> {
 
     /// The targets of a job are those of the lab's Prometheus, and up.
     async fn scrapes(&self, job: &str) -> Seen {
-        let url = self.own().await?;
+        let url = self.own_prometheus().await?;
         let own = self.targets(&url, job).await?;
         let theirs = self.targets(&self.endpoints.prometheus, job).await?;
         let own_instances: BTreeSet<_> = own.iter().map(|it| &it.instance).collect();
@@ -134,7 +134,7 @@ impl Grader<'_> {
     }
 
     async fn counts(&self) -> Seen {
-        let url = self.own().await?;
+        let url = self.own_prometheus().await?;
         for target in self.targets(&url, "flask-api").await? {
             let interval = dashboards::query::duration(&target.interval)
                 .with_context(|| format!("{} is no duration", target.interval))?;
@@ -152,7 +152,7 @@ impl Grader<'_> {
     }
 
     async fn records(&self) -> Seen {
-        let url = self.own().await?;
+        let url = self.own_prometheus().await?;
         eventually(PATIENCE, async || {
             let answer = self
                 .probe

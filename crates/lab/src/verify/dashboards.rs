@@ -57,6 +57,25 @@ impl Check<'_> {
     }
 }
 
+/// Whether every query of a dashboard returns data of now; what does not is asked again for as long as `patience` lasts.
+pub(crate) async fn every_query_answers(
+    probe: &Probe,
+    endpoints: &Endpoints,
+    root: &Path,
+    dashboard: Dashboard,
+    patience: Duration,
+) -> Seen {
+    endpoints.need(&["prometheus"])?;
+    let shown = Shown {
+        probe,
+        endpoints,
+        facts: Facts::read(root)?,
+        dashboards: vec![dashboard],
+        patience,
+    };
+    shown.verify(&Way::Direct, |_| true).await
+}
+
 /// The dashboards, and whom they ask.
 struct Shown<'a> {
     probe: &'a Probe,

@@ -17,7 +17,7 @@ use crate::oncall::Rotation;
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was seen of a row that holds, or why it does not.
-pub(super) type Seen = anyhow::Result<Vec<String>>;
+pub(crate) type Seen = anyhow::Result<Vec<String>>;
 
 pub(super) async fn check(endpoints: &Endpoints, layout: &Layout) -> Vec<Row> {
     let check = match Probe::new() {

@@ -17,6 +17,7 @@ mod drill;
 mod golden;
 mod jaeger;
 mod kibana;
+mod labs;
 mod linked;
 mod logstash;
 mod oncall;
