@@ -28,6 +28,9 @@ use crate::{
     page::{Page, Place},
 };
 
+/// Where a learner of the workshop makes a dashboard; it is drawn with the others.
+const OF_LEARNER: &str = "labs/03-dashboards/work";
+
 /// Panels that are asked for at the same time.
 const AT_A_TIME: usize = 6;
 
@@ -53,7 +56,17 @@ impl Console {
 
     fn boards(&self) -> (Vec<Board>, Vec<String>) {
         match self.project() {
-            Some(project) => Board::all(&project.join(dashboards::DIRECTORY)),
+            Some(project) => {
+                let (mut boards, mut wrong) = Board::all(&project.join(dashboards::DIRECTORY));
+                let of_learner = project.join(OF_LEARNER);
+                // It is there once the lab has begun.
+                if of_learner.is_dir() {
+                    let (own, own_wrong) = Board::all(&of_learner);
+                    boards.extend(own);
+                    wrong.extend(own_wrong);
+                }
+                (boards, wrong)
+            }
             None => {
                 let why =
                     "no project is named, and the dashboards are in its files: --project names it";

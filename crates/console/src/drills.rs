@@ -1,7 +1,6 @@
 //! Drills: one at a time, carried out by `lab drill`, a child process that ends with the console and mends before it does.
 
 use std::{
-    path::PathBuf,
     process::Stdio,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -11,10 +10,9 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use jiff::Timestamp;
 use maud::{Markup, html};
 use serde::Deserialize;
-use stack::{Group, Guise, Layout};
+use stack::{Group, Guise};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines},
-    process::Command,
     sync::{OnceCell, mpsc},
 };
 
@@ -22,6 +20,7 @@ use crate::{
     Console,
     faults::{self, Form},
     page::seconds,
+    program::Program,
 };
 
 /// Mending takes some seconds: rules are put back, what was paused goes on.
@@ -42,13 +41,6 @@ pub(crate) struct Drills {
     list: OnceCell<Vec<Row>>,
     run: Mutex<Option<Run>>,
     orders: mpsc::UnboundedSender<Order>,
-}
-
-/// How `lab` is called for this lab.
-#[derive(Debug, Clone)]
-struct Program {
-    file: PathBuf,
-    place: Vec<std::ffi::OsString>,
 }
 
 #[derive(Debug)]
@@ -123,20 +115,8 @@ struct Outcome {
 pub(crate) struct Orders(mpsc::UnboundedReceiver<Order>);
 
 impl Drills {
-    /// `lab`, where it lies and where it works; without a lab there are no drills.
-    pub(crate) fn new(lab: Option<&Layout>, file: Option<PathBuf>) -> (Self, Orders) {
-        let file = file.or_else(|| std::env::current_exe().ok());
-        let program = file.zip(lab).map(|(file, lab)| Program {
-            file,
-            place: [
-                ("--project", lab.config("")),
-                ("--data-dir", lab.data().to_owned()),
-                ("--cache-dir", lab.cache().to_owned()),
-            ]
-            .into_iter()
-            .flat_map(|(option, path)| [option.into(), path.into()])
-            .collect(),
-        });
+    /// Drills are carried out by `lab`; where there is no lab there are none.
+    pub(crate) fn new(program: Option<Program>) -> (Self, Orders) {
         let (orders, received) = mpsc::unbounded_channel();
         let drills = Self {
             program,
@@ -264,14 +244,6 @@ impl Drills {
         let list: Result<_, String> = list.await;
         list.map(Vec::as_slice)
             .map_err(|error| format!("`lab drill --list` does not work: {error}"))
-    }
-}
-
-impl Program {
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.file);
-        command.args(&self.place);
-        command
     }
 }
 
@@ -454,7 +426,7 @@ mod tests {
 
     #[test]
     fn events_and_the_report_are_told_apart() {
-        let (drills, _orders) = Drills::new(None, None);
+        let (drills, _orders) = Drills::new(None);
         *drills.run() = Some(Run {
             alert: "A".into(),
             events: Vec::new(),

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use service::{About, Fault, Kind};
 
 use crate::{
-    Console, chaos, drills, guard, overview,
+    Console, chaos, drills, guard, labs, overview,
     page::{Page, Place, seconds},
 };
 
@@ -125,11 +125,12 @@ pub(crate) fn back(part: &str) -> HttpResponse {
 }
 
 async fn show(console: &Console, status: StatusCode, trouble: Option<&str>) -> HttpResponse {
-    let (faults, alerts, told, drills) = futures::join!(
+    let (faults, alerts, told, drills, labs) = futures::join!(
         faults(console),
         console.prometheus.alerts(),
         overview::Told::of(console),
-        drills::part(console)
+        drills::part(console),
+        labs::part(console)
     );
     let main = html! {
         h1 { "Break things" }
@@ -148,7 +149,7 @@ async fn show(console: &Console, status: StatusCode, trouble: Option<&str>) -> H
             p { a href="/inbox" { "The inbox" } " shows each message as Slack, PagerDuty and mail would." }
         }
         (drills)
-        (labs(console))
+        (labs)
     };
     Page::new(Place::Break, "Break things", main)
         .with_status(status)
@@ -270,43 +271,6 @@ fn messages(console: &Console) -> Markup {
                             inbox::Status::Resolved => span.state.good { "resolved" },
                         }
                         " " (message.alerts.join(", ")) " by " (message.channel.name()) " to " (message.receiver)
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The workshop's labs, as far as there are any.
-fn labs(console: &Console) -> Markup {
-    let dir = console
-        .args
-        .project
-        .as_ref()
-        .map(|project| project.join("labs"));
-    let mut labs: Vec<(String, String)> = dir
-        .and_then(|dir| std::fs::read_dir(dir).ok())
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let dir = entry.ok()?.path();
-            let name = dir.file_name()?.to_str()?.to_owned();
-            let text = std::fs::read_to_string(dir.join("README.md")).ok()?;
-            let title = text.lines().find_map(|line| line.strip_prefix("# "));
-            Some((name.clone(), title.unwrap_or(&name).to_owned()))
-        })
-        .collect();
-    labs.sort();
-    html! {
-        section aria-labelledby="labs" {
-            h2 #labs { "Labs" }
-            @if labs.is_empty() {
-                p.empty { "There are no labs in this version." }
-            } @else {
-                ul {
-                    @for (name, title) in &labs {
-                        @let number = name.split('-').next().unwrap_or_default().trim_start_matches('0');
-                        li { (title) ", graded by " code { "lab check " (number) } }
                     }
                 }
             }

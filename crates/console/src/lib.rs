@@ -15,8 +15,10 @@ mod explore;
 mod faults;
 mod guard;
 pub mod jaeger;
+mod labs;
 mod overview;
 mod page;
+mod program;
 mod prometheus;
 mod settings;
 mod silence;
@@ -28,8 +30,8 @@ use actix_web::web;
 pub use settings::Args;
 
 use crate::{
-    backend::Backend, drills::Drills, guard::FormToken, page::Place, prometheus::Prometheus,
-    silence::Address,
+    backend::Backend, drills::Drills, guard::FormToken, labs::Labs, page::Place, program::Program,
+    prometheus::Prometheus, silence::Address,
 };
 
 /// What can go wrong.
@@ -59,6 +61,7 @@ pub(crate) struct Console {
     pub(crate) token: FormToken,
     pub(crate) newest: inbox::Newest,
     pub(crate) drills: Drills,
+    pub(crate) labs: Labs,
     /// For what is no back end with pages of its own: admin ports.
     pub(crate) http: reqwest::Client,
     /// Those ports, by replica.
@@ -82,12 +85,16 @@ impl Server {
         let stand_ins = inbox::StandIns::bind(args.inbox.clone())?;
         let http = backend::client()?;
         let lab = args.lab()?;
-        let (drills, orders) = Drills::new(lab.as_ref(), args.lab_program.clone());
+        let program = lab
+            .as_ref()
+            .and_then(|lab| Program::new(lab, args.lab_program.clone()));
+        let (drills, orders) = Drills::new(program.clone());
         let console = Console {
             prometheus: Prometheus::new(&http, args.prometheus.as_deref()),
             alertmanager: Backend::new("Alertmanager", &http, args.alertmanager.as_deref()),
             jaeger: Backend::new("Jaeger", &http, args.jaeger.as_deref()),
             elasticsearch: Backend::new("Elasticsearch", &http, args.elasticsearch.as_deref()),
+            labs: Labs::new(lab.clone(), program),
             lab,
             token: FormToken::new(),
             newest: stand_ins.newest(),
@@ -133,6 +140,7 @@ impl Server {
                     .configure(explore::register)
                     .configure(faults::register)
                     .configure(drills::register)
+                    .configure(labs::register)
                     .default_service(web::to(page::not_found));
             }),
         };

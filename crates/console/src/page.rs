@@ -20,16 +20,18 @@ pub(crate) enum Place {
     Dashboards,
     Explore,
     Break,
+    Labs,
     Inbox,
     Docs,
 }
 
 impl Place {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Overview,
         Self::Dashboards,
         Self::Explore,
         Self::Break,
+        Self::Labs,
         Self::Inbox,
         Self::Docs,
     ];
@@ -47,6 +49,7 @@ impl Place {
             Self::Dashboards => ("/dashboards", "Dashboards"),
             Self::Explore => ("/explore", "Explore"),
             Self::Break => ("/break", "Break things"),
+            Self::Labs => ("/labs", "Labs"),
             Self::Inbox => ("/inbox", "Inbox"),
             Self::Docs => ("/docs", "Docs"),
         }

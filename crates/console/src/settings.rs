@@ -32,7 +32,7 @@ pub struct Args {
     /// File with the secret that lets faults be started
     #[arg(long, env = "CONSOLE_CHAOS_TOKEN_FILE", value_name = "FILE")]
     pub chaos_token_file: Option<PathBuf>,
-    /// The clone whose dashboards, objectives, rotation and labs are shown
+    /// The clone whose dashboards, objectives and rotation are shown
     #[arg(long, env = "CONSOLE_PROJECT", value_name = "DIR")]
     pub project: Option<PathBuf>,
     /// Data directory of the lab that this is a part of
@@ -46,7 +46,7 @@ pub struct Args {
     /// Directory of the lab's installed components [default: the data directory]
     #[arg(long, env = "CONSOLE_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// The program that carries drills out [default: this one]
+    /// The program that carries drills out and checks labs [default: this one]
     #[arg(long, env = "CONSOLE_LAB", value_name = "FILE")]
     pub lab_program: Option<PathBuf>,
 }

@@ -46,12 +46,72 @@ fn read(dir: &Path, name: &str) -> Option<String> {
 /// The page of a document, `None` when there is none of that name.
 pub(crate) fn page(dir: &Path, name: &str) -> Option<Markup> {
     let text = read(dir, name)?;
-    Some(html! { div.document { (PreEscaped(rendered(&text))) } })
+    Some(rendered(&text, "docs"))
 }
 
-fn rendered(text: &str) -> String {
+/// A text in Markdown as a part of a page. Its links are those of a file in this folder of the project: they lead to the pages of
+/// what is shown here, and the words of others are no links.
+#[must_use]
+pub fn rendered(text: &str, folder: &str) -> Markup {
+    html! { div.document { (PreEscaped(html_of(text, folder))) } }
+}
+
+/// Where a link of a file in a folder leads among the pages.
+fn page_of(link: &str, folder: &str) -> Option<String> {
+    if link.starts_with('#') || link.contains("://") {
+        return Some(link.to_owned());
+    }
+    let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
+    let mut parts: Vec<&str> = folder.split('/').collect();
+    for part in path.split('/') {
+        match part {
+            ".." => drop(parts.pop()?),
+            "." | "" => {}
+            part => parts.push(part),
+        }
+    }
+    let page = match parts[..] {
+        ["docs", name] if name.ends_with(".md") => format!("/docs/{name}"),
+        ["docs", "dashboard-screenshots", "README.md"] | ["grafana", "dashboards"] => {
+            "/dashboards".to_owned()
+        }
+        ["labs", "README.md"] => "/labs".to_owned(),
+        ["labs", name, "README.md"] => format!("/labs/{name}"),
+        _ => return None,
+    };
+    Some(match fragment {
+        "" => page,
+        fragment => format!("{page}#{fragment}"),
+    })
+}
+
+fn html_of(text: &str, folder: &str) -> String {
     let options = Options::ENABLE_TABLES;
-    let mut events: Vec<Event<'_>> = Parser::new_ext(text, options).collect();
+    let mut kept = Vec::new();
+    let linked = |event: Event<'_>| match event {
+        Event::Start(Tag::Link {
+            link_type,
+            dest_url,
+            title,
+            id,
+        }) => {
+            let page = page_of(&dest_url, folder);
+            kept.push(page.is_some());
+            let dest_url = page?.into();
+            Some(
+                Event::Start(Tag::Link {
+                    link_type,
+                    dest_url,
+                    title,
+                    id,
+                })
+                .into_static(),
+            )
+        }
+        Event::End(TagEnd::Link) => kept.pop()?.then_some(event.into_static()),
+        event => Some(event.into_static()),
+    };
+    let mut events: Vec<Event<'_>> = Parser::new_ext(text, options).filter_map(linked).collect();
     // Headings get the anchors that they have where the project is hosted: links name those.
     let mut open = None;
     let mut title = String::new();
@@ -75,7 +135,9 @@ fn rendered(text: &str) -> String {
     let mut page = String::new();
     pulldown_cmark::html::push_html(&mut page, events.into_iter());
     // A column without a name is no heading to those who hear the page.
-    page.replace("<th></th>", "<td></td>")
+    let page = page.replace("<th></th>", "<td></td>");
+    // What is wider than the page is moved by those who have no mouse, too.
+    page.replace("<pre>", "<pre tabindex=\"0\">")
 }
 
 fn anchor(title: &str) -> String {
@@ -93,12 +155,39 @@ mod tests {
 
     #[test]
     fn headings_have_the_anchors_that_links_name() {
-        let page = rendered(
+        let page = html_of(
             "## HighErrorRate\n\ntext\n\n### Is it `true`?\n\n| a | b |\n|---|---|\n| 1 | 2 |\n",
+            "docs",
         );
         assert!(page.contains("<h2 id=\"higherrorrate\">"), "{page}");
         assert!(page.contains("<h3 id=\"is-it-true\">"), "{page}");
         assert!(page.contains("<td>1</td>"), "{page}");
+    }
+
+    #[test]
+    fn links_lead_to_pages_or_are_words() {
+        for (link, folder, page) in [
+            ("slo.md", "docs", Some("/docs/slo.md")),
+            ("#top", "docs", Some("#top")),
+            ("https://sre.google/", "docs", Some("https://sre.google/")),
+            ("../elk/README.md", "docs", None),
+            ("../../../etc/passwd", "docs", None),
+            (
+                "../../docs/traces.md#sampling",
+                "labs/01-a",
+                Some("/docs/traces.md#sampling"),
+            ),
+            ("../README.md", "labs/01-a", Some("/labs")),
+            ("../02-b/README.md", "labs/01-a", Some("/labs/02-b")),
+        ] {
+            assert_eq!(page_of(link, folder).as_deref(), page, "{link} in {folder}");
+        }
+        let page = html_of("[a](../x.rs) and [b](b.md)\n\n```sh\nls\n```\n", "docs");
+        assert!(
+            page.contains("<p>a and <a href=\"/docs/b.md\">b</a></p>"),
+            "{page}"
+        );
+        assert!(page.contains("<pre tabindex=\"0\">"), "{page}");
     }
 
     #[test]

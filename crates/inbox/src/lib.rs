@@ -30,6 +30,7 @@ use serde_json::Value;
 
 pub use behaviour::{Behaviour, LONGEST, SLOW, Trouble};
 pub use dead_mans_switch::{ALARM, DeadMansSwitch, RECEIVER, Report, State};
+pub use docs::rendered;
 pub use message::{Channel, Message, Refusal, Status};
 pub use receivers::Receivers;
 pub use site::{Area, Part, Site};

@@ -22,7 +22,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
-use stack::{Installer, Layout, table};
+use stack::{Installer, Layout, Ports, table};
 use terminal::style;
 
 use self::grader::{Graded, Grader};
@@ -173,14 +173,26 @@ impl Lab {
         layout.config(DIRECTORY).join(self.name)
     }
 
-    /// Its heading, without the number before it.
-    fn title(&self, layout: &Layout) -> Result<String, Usage> {
-        let file = self.folder(layout).join(TEXT);
-        let text = crate::committed::read(&file)?;
+    /// What the learner reads.
+    fn text(&self, layout: &Layout) -> Result<String, Usage> {
+        crate::committed::read(&self.folder(layout).join(TEXT))
+    }
+
+    /// The heading of that.
+    fn title<'a>(&self, text: &'a str) -> Result<&'a str, Usage> {
         let heading = text.lines().find_map(|line| line.strip_prefix("# "));
-        heading
-            .map(str::to_owned)
-            .ok_or_else(|| Usage(format!("{} has no heading", file.display())))
+        heading.ok_or_else(|| Usage(format!("{TEXT} of {} has no heading", self.name)))
+    }
+}
+
+/// The ports of the lab that runs, or would run.
+fn ports(place: &Place, layout: &Layout) -> anyhow::Result<Ports> {
+    match stack::Lab::look(layout) {
+        stack::Lab::Running(board) => {
+            let all: Vec<_> = table::COMPONENTS.iter().collect();
+            Ok(Ports::new(board.port_offset, &all)?)
+        }
+        _ => place.ports(),
     }
 }
 
@@ -200,23 +212,32 @@ impl Chosen {
 pub(crate) fn labs(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
     let layout = place.layout()?;
     match &args.command {
-        None => list(&layout, args.json),
+        None => list(place, &layout, args.json),
         Some(Command::Start(args)) => start(place, &layout, &args.chosen),
     }
 }
 
-fn list(layout: &Layout, json: bool) -> anyhow::Result<ExitCode> {
+fn list(place: &Place, layout: &Layout, json: bool) -> anyhow::Result<ExitCode> {
+    let ports = ports(place, layout)?;
     let mut rows = Vec::new();
     for lab in LABS {
         let last = std::fs::read(layout.checked_file(lab.n)).ok();
         let last: Option<Value> = last.and_then(|text| serde_json::from_slice(&text).ok());
-        rows.push((lab, lab.title(layout)?, last));
+        let text = lab.text(layout)?;
+        rows.push((lab, lab.title(&text)?.to_owned(), text, last));
     }
     if json {
         let labs: Vec<_> = rows
             .iter()
-            .map(|(lab, title, last)| {
-                json!({ "lab": lab.n, "name": lab.name, "title": title, "folder": lab.folder(layout), "last_check": last })
+            .map(|(lab, title, text, last)| {
+                json!({
+                    "lab": lab.n,
+                    "name": lab.name,
+                    "title": title,
+                    "folder": lab.folder(layout),
+                    "text": with_ports(text, ports),
+                    "last_check": last,
+                })
             })
             .collect();
         println!("{:#}", json!({ "labs": labs }));
@@ -227,7 +248,7 @@ fn list(layout: &Layout, json: bool) -> anyhow::Result<ExitCode> {
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(["N", "WHAT YOU LEARN", "LAST CHECK", "FOLDER"]);
-    for (lab, title, last) in rows {
+    for (lab, title, _, last) in rows {
         let folder = format!("{DIRECTORY}/{}", lab.name);
         let last = last.map_or_else(|| "not yet".into(), |last| in_words(&last));
         table.add_row([lab.n.to_string(), title, last, folder]);
@@ -254,7 +275,7 @@ fn in_words(last: &Value) -> String {
 fn start(place: &Place, layout: &Layout, chosen: &Chosen) -> anyhow::Result<ExitCode> {
     let lab = chosen.lab()?;
     let work = chosen.work(layout)?;
-    let ports = place.ports()?;
+    let ports = ports(place, layout)?;
     std::fs::create_dir_all(&work)
         .with_context(|| format!("cannot make the directory {}", work.display()))?;
     let begin = lab.folder(layout).join(START);
@@ -305,7 +326,7 @@ fn lay(to: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) -> anyhow::Re
 }
 
 /// A file that names the usual ports, for a lab that has others.
-fn with_ports(text: &str, ports: stack::Ports) -> String {
+fn with_ports(text: &str, ports: Ports) -> String {
     let named = table::COMPONENTS.iter().flat_map(|component| {
         component
             .ports
@@ -338,7 +359,7 @@ pub(crate) fn check(place: &Place, args: &CheckArgs) -> anyhow::Result<ExitCode>
         Some(file) => Endpoints::read(file)?,
         None => Endpoints::of(&place.running()?, &layout)?,
     };
-    let title = lab.title(&layout)?;
+    let title = lab.title(&lab.text(&layout)?)?.to_owned();
     let grader = Grader::new(&endpoints, &layout, lab.folder(&layout), work)?;
     let spinner = view::spinner(format!("looking at what became of lab {}", lab.n));
     let steps = crate::block_on(grade(lab.n, &grader))?;
@@ -421,7 +442,7 @@ mod tests {
     #[test]
     fn files_name_the_ports_of_their_lab() {
         let all: Vec<_> = table::COMPONENTS.iter().collect();
-        let ports = stack::Ports::new(1000, &all).unwrap();
+        let ports = Ports::new(1000, &all).unwrap();
         let text = "targets: [127.0.0.1:5100, 127.0.0.1:51000]\n# 127.0.0.1:9090/graph, 9090, 127.0.0.1:9091";
         assert_eq!(
             with_ports(text, ports),

@@ -17,7 +17,15 @@ const TABULATOR: char = '\u{E004}';
 const ENTER: char = '\u{E007}';
 
 /// Every page that people come to from the navigation.
-const PAGES: [&str; 6] = ["/", "/dashboards", "/explore", "/break", "/inbox", "/docs"];
+const PAGES: [&str; 7] = [
+    "/",
+    "/dashboards",
+    "/explore",
+    "/break",
+    "/labs",
+    "/inbox",
+    "/docs",
+];
 
 fn address(lab: &TestLab) -> String {
     format!("http://127.0.0.1:{}", lab.port("console", "http"))
@@ -238,6 +246,24 @@ async fn people_see_what_is_and_break_it_with_a_click() {
     browser.wait("the fault is stopped", mended, PATIENCE).await;
     let faults = lab.json(&["chaos", "list", "--json"]);
     assert_eq!(faults["active"], serde_json::json!([]));
+
+    // A lab is checked by a click: nothing is done yet, and the page says what.
+    browser.open(&format!("{base}/labs")).await;
+    browser.click("[data-lab='1'] a").await;
+    let text =
+        "document.querySelector('h1')?.innerText.startsWith('Understand observability') === true";
+    browser.wait("the lab's text", text, PATIENCE).await;
+    assert_usable(&browser, "a lab").await;
+    assert_quiet(&browser, &base, "a lab").await;
+    browser.click("#start-check").await;
+    let open = "document.querySelectorAll('#check-now li').length === 4 && document.querySelector('#check-now').innerText.includes('0 of 4 steps')";
+    browser.wait("its steps are open", open, PATIENCE).await;
+    assert_usable(&browser, "a checked lab").await;
+    browser.open(&format!("{base}/break")).await;
+    let listed = "document.querySelector(\"[data-lab='1']\").innerText.startsWith('0 of 4 steps')";
+    browser
+        .wait("it is listed as begun", listed, PATIENCE)
+        .await;
 
     // What is asked for wrongly is explained, and not done.
     browser.click("#errors-fault summary").await;
