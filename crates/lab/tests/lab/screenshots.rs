@@ -56,6 +56,8 @@ fn pages() -> Vec<(String, String)> {
         ("console-dashboards", "/dashboards"),
         ("console-explore", "/explore"),
         ("console-logs", "/explore/logs"),
+        ("console-labs", "/labs"),
+        ("console-lab", "/labs/01-three-pillars"),
         (
             "console-promql",
             "/explore/metrics?query=sum%20by%20(route)%20(rate(flask_requests_total%5B1m%5D))&from=now-5m",
