@@ -1,6 +1,6 @@
 //! The console of a real lab, looked at with a real Chromium.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -239,6 +239,20 @@ async fn people_see_what_is_and_break_it_with_a_click() {
     let heard =
         "document.querySelector('#messages-now').innerText.includes('AvailabilityBudgetBurn')";
     browser.wait("somebody is told", heard, PATIENCE).await;
+    // Its fast burn silences its slow one: two series of one alert, of which the page tells once, with all who heard of it.
+    for part in ["slack-shop by slack", "by pagerduty", "1 silenced"] {
+        let told = format!(
+            "document.querySelector('#alerts-now [data-alert=AvailabilityBudgetBurn]')?.innerText.includes('{part}') === true"
+        );
+        browser.wait(part, &told, PATIENCE).await;
+    }
+    let names =
+        "[...document.querySelectorAll('#alerts-now [data-alert]')].map((it) => it.dataset.alert)";
+    let names = browser.value(names).await;
+    let names = names.as_array().unwrap();
+    let distinct: HashSet<_> = names.iter().map(Value::to_string).collect();
+    assert_eq!(distinct.len(), names.len(), "{names:?}");
+    assert_usable(&browser, "alerts").await;
     for _ in 0..2 {
         browser.click("#active-now tbody tr button").await;
     }
