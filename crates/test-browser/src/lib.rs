@@ -18,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use stack::{Group, Guise, Installed, Installer, Layout};
 use tempfile::TempDir;
@@ -205,16 +204,6 @@ impl Browser {
             );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-    }
-
-    /// The whole page as PNG, at the width it is looked at.
-    pub async fn picture(&self) -> Vec<u8> {
-        let height = self.value("document.documentElement.scrollHeight").await;
-        let width = self.value("window.innerWidth").await;
-        let clip = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
-        let parameters = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
-        let answer = self.devtools("Page.captureScreenshot", parameters).await;
-        STANDARD.decode(answer["data"].as_str().unwrap()).unwrap()
     }
 
     /// What the browser complained about since the last call: errors of scripts, refused and failed loads.
