@@ -8,6 +8,14 @@
 set -eu
 url=${ELASTICSEARCH_URL:-http://127.0.0.1:9200}
 cd "$(dirname "$0")"
+lifecycle=${LIFECYCLE:-ilm}
+case $lifecycle in
+  ilm | none) ;;
+  *)
+    echo "LIFECYCLE=$lifecycle: neither ilm nor none" >&2
+    exit 2
+    ;;
+esac
 answer=$(mktemp)
 trap 'rm -f "$answer"' EXIT
 
@@ -27,7 +35,7 @@ until curl --silent --fail --output /dev/null "$url/_cluster/health?wait_for_sta
   sleep 2
 done
 
-if [ "${LIFECYCLE:-ilm}" = ilm ]; then
+if [ "$lifecycle" = ilm ]; then
   put /_ilm/policy/flask-logs --data-binary @lifecycle-policy.json
   for alias in flask-logs flask-logs-dead-letter; do
     put "/_component_template/$alias-lifecycle" \

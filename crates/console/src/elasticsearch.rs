@@ -8,42 +8,56 @@ use crate::{
     jaeger,
 };
 
-/// Before the first line there is no index, which is no error.
-const SEARCH: &str = "/flask-logs-*/_search?ignore_unavailable=true&allow_no_indices=true";
+/// Where lines are searched for. Before the first line there is no index, which is no error.
+pub const SEARCH: &str = "/flask-logs-*/_search?ignore_unavailable=true&allow_no_indices=true";
 
-/// What a search asks for.
+/// What a search asks for; what is empty is not asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Wanted {
-    pub(crate) service: String,
-    pub(crate) level: String,
-    pub(crate) trace: String,
+pub struct Wanted {
+    /// Whose lines.
+    pub service: String,
+    /// `app`, `access` or `error`.
+    pub kind: String,
+    /// One of these.
+    pub levels: Vec<String>,
+    /// Its id.
+    pub trace: String,
     /// Elasticsearch's simple query string: words, "a phrase", -not, a | b, prefix*.
-    pub(crate) words: String,
-    /// Milliseconds since 1970.
-    pub(crate) times: Option<(i64, i64)>,
-    pub(crate) oldest_first: bool,
-    pub(crate) most: u32,
+    pub words: String,
+    /// No older, in milliseconds since 1970.
+    pub from: Option<i64>,
+    /// No newer.
+    pub to: Option<i64>,
+    /// Otherwise the newest line is the first.
+    pub oldest_first: bool,
+    /// No more lines.
+    pub most: u32,
 }
 
 impl Wanted {
-    pub(crate) fn body(&self) -> Value {
+    /// What Elasticsearch is asked.
+    #[must_use]
+    pub fn body(&self) -> Value {
         let mut filter = Vec::new();
-        for (field, value) in [
-            ("service.name", &self.service),
-            ("log.level", &self.level),
-            ("trace.id", &self.trace),
-        ] {
+        for (field, value) in [("service.name", &self.service), ("trace.id", &self.trace)] {
             if !value.is_empty() {
                 filter.push(json!({ "term": { field: value } }));
             }
+        }
+        if !self.kind.is_empty() {
+            let dataset = format!("*.{}", self.kind);
+            filter.push(json!({ "wildcard": { "event.dataset": { "value": dataset } } }));
+        }
+        if !self.levels.is_empty() {
+            filter.push(json!({ "terms": { "log.level": self.levels } }));
         }
         if !self.words.trim().is_empty() {
             filter.push(json!({ "simple_query_string": {
                 "query": self.words, "fields": ["message", "error.message"], "default_operator": "and",
             } }));
         }
-        if let Some((from, to)) = self.times {
-            filter.push(json!({ "range": { "@timestamp": { "gte": from, "lte": to, "format": "epoch_millis" } } }));
+        if self.from.or(self.to).is_some() {
+            filter.push(json!({ "range": { "@timestamp": { "gte": self.from, "lte": self.to, "format": "epoch_millis" } } }));
         }
         let order = if self.oldest_first { "asc" } else { "desc" };
         json!({
@@ -174,7 +188,7 @@ mod tests {
         let some = Wanted {
             service: "payments".into(),
             words: " ".into(),
-            times: Some((1, 2)),
+            from: Some(1),
             ..Wanted::default()
         }
         .body();

@@ -10,7 +10,7 @@ pub mod chaos;
 mod choice;
 mod dashboards;
 mod drills;
-mod elasticsearch;
+pub mod elasticsearch;
 mod explore;
 mod faults;
 mod guard;

@@ -1,6 +1,9 @@
 //! What a newcomer has to see in ten seconds: is everything there, how is the service, who is told, what is proven.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use actix_web::{HttpResponse, web};
+use inbox::Message;
 use jiff::Timestamp;
 use maud::{Markup, html};
 use oncall::{Role, Roster};
@@ -146,7 +149,10 @@ fn headline(board: Option<&Board>, figures: &Figures) -> Markup {
         .flat_map(|board| &board.components)
         .filter(|it| !matches!(it.state, stack::State::Ready | stack::State::Absent))
         .collect();
-    let firing = figures.alerts.as_ref().map(|alerts| firing(alerts).len());
+    let firing = figures.alerts.as_ref().map(|alerts| {
+        let named = Named::all(alerts);
+        named.iter().filter(|it| it.firing() > 0).count()
+    });
     html! {
         p.headline role="status" {
             @match board {
@@ -220,14 +226,51 @@ fn percent(share: f64) -> String {
     }
 }
 
-fn firing(alerts: &[Alert]) -> Vec<&Alert> {
-    // One that always fires says that alerting works.
-    let is_news = |alert: &&Alert| alert.firing && alert.label("severity") != "none";
-    alerts.iter().filter(is_news).collect()
+/// Alerts of one name: one for each series that its rule finds.
+struct Named<'a>(Vec<&'a Alert>);
+
+impl<'a> Named<'a> {
+    /// Those that are pending or firing, the ones that fire first.
+    fn all(alerts: &'a [Alert]) -> Vec<Self> {
+        let mut rows = BTreeMap::<&str, Vec<&Alert>>::new();
+        // One that always fires says that alerting works.
+        for alert in alerts.iter().filter(|it| it.label("severity") != "none") {
+            rows.entry(alert.label("alertname"))
+                .or_default()
+                .push(alert);
+        }
+        let mut rows: Vec<Self> = rows.into_values().map(Self).collect();
+        rows.sort_by_key(|row| (row.firing() == 0, row.since()));
+        rows
+    }
+
+    fn name(&self) -> &'a str {
+        self.0[0].label("alertname")
+    }
+
+    /// How many of its series fire.
+    fn firing(&self) -> usize {
+        self.0.iter().filter(|it| it.firing).count()
+    }
+
+    /// When the first of them began to hold.
+    fn since(&self) -> Option<Timestamp> {
+        let times = self.0.iter().filter_map(|it| it.active_at.parse().ok());
+        times.min()
+    }
+
+    /// What its alerts say, each thing once.
+    fn said(&self, what: impl Fn(&'a Alert) -> Option<&'a str>) -> BTreeSet<&'a str> {
+        self.0.iter().filter_map(|it| what(it)).collect()
+    }
 }
 
-/// What Alertmanager does with the alerts that it was sent.
-pub(crate) struct Told(Vec<(Labels, bool)>);
+/// Who was told of alerts, and of which nobody is.
+pub(crate) struct Told {
+    /// Labels of what Alertmanager was sent; whether it keeps that to itself.
+    sent: Vec<(Labels, bool)>,
+    messages: Vec<Message>,
+}
 
 impl Told {
     pub(crate) async fn of(console: &Console) -> Result<Self, Trouble> {
@@ -236,49 +279,78 @@ impl Told {
             let labels = serde_json::from_value(alert["labels"].clone()).unwrap_or_default();
             (labels, alert["status"]["state"] == "suppressed")
         });
-        Ok(Self(alerts.collect()))
+        Ok(Self {
+            sent: alerts.collect(),
+            messages: console.newest.take(inbox::KEPT),
+        })
     }
 
     /// Whether nobody is told of it: it is silenced, or another alert is its cause.
     fn is_suppressed(&self, alert: &Alert) -> bool {
-        self.0
+        // On the way there it got more labels: the cluster's, and the team's.
+        let is_of = |labels: &Labels| alert.labels.iter().all(|it| labels.get(it.0) == Some(it.1));
+        self.sent
             .iter()
-            .any(|(labels, suppressed)| *suppressed && *labels == alert.labels)
+            .any(|(labels, suppressed)| *suppressed && is_of(labels))
+    }
+
+    /// Receivers that heard of it since it began, and how. Alertmanager's own list names all of the rotation, on call or not.
+    fn receivers(&self, of: &Named) -> BTreeSet<(&str, &str)> {
+        let heard = self.messages.iter().filter(|it| {
+            it.status == inbox::Status::Firing
+                && it.alerts.iter().any(|name| name == of.name())
+                && of.since().is_some_and(|since| it.received_at >= since)
+        });
+        heard
+            .map(|it| (it.receiver.as_str(), it.channel.name()))
+            .collect()
     }
 }
 
 /// Alerts that are pending or firing, those that fire first.
 pub(crate) fn alerts(alerts: &Result<Vec<Alert>, Trouble>, told: &Result<Told, Trouble>) -> Markup {
-    let shown = alerts.as_ref().map(|alerts| {
-        let is_news = |alert: &&Alert| alert.label("severity") != "none";
-        let mut shown: Vec<&Alert> = alerts.iter().filter(is_news).collect();
-        shown.sort_by_key(|alert| (!alert.firing, alert.active_at.clone()));
-        shown
-    });
     html! {
         @if let Err(trouble) = told { (trouble) p.quiet { "Nobody is told of alerts meanwhile." } }
-        @match shown {
+        @match alerts.as_ref().map(|alerts| Named::all(alerts)) {
             Err(trouble) => (trouble),
-            Ok(shown) if shown.is_empty() => p.empty { "None is pending or firing." },
-            Ok(shown) => ul.alerts { @for alert in shown { (item(alert, told)) } },
+            Ok(rows) if rows.is_empty() => p.empty { "None is pending or firing." },
+            Ok(rows) => ul.alerts { @for row in &rows { (item(row, told.as_ref().ok())) } },
         }
     }
 }
 
-fn item(alert: &Alert, told: &Result<Told, Trouble>) -> Markup {
+fn item(alert: &Named, told: Option<&Told>) -> Markup {
+    let (series, firing) = (alert.0.len(), alert.firing());
+    let suppressed = |told: &Told| alert.0.iter().filter(|it| told.is_suppressed(it)).count();
+    let suppressed = told.map_or(0, suppressed);
+    let receivers = told.map(|told| told.receivers(alert)).unwrap_or_default();
     html! {
-        li data-alert=(alert.label("alertname")) {
-            @if alert.firing { span.state.bad { "firing" } } @else { span.state.warn { "pending" } }
-            " " strong { (alert.label("alertname")) }
-            " " span.quiet { (alert.label("severity")) }
-            @if told.as_ref().is_ok_and(|told| told.is_suppressed(alert)) { " " span.state { "silenced" } }
-            @if let Ok(since) = alert.active_at.parse::<Timestamp>() {
+        li data-alert=(alert.name()) {
+            @if firing > 0 { span.state.bad { "firing" } } @else { span.state.warn { "pending" } }
+            " " strong { (alert.name()) }
+            @for severity in alert.said(|it| Some(it.label("severity"))) { " " span.quiet { (severity) } }
+            @if series > 1 {
+                " " span.quiet { @if (1..series).contains(&firing) { (firing) " of " } (series) " series" }
+            }
+            @if suppressed > 0 {
+                " " span.state { @if suppressed < series { (suppressed) " " } "silenced" }
+            }
+            @if let Some(since) = alert.since() {
                 " " span.quiet { "since " time datetime=(since) { (since.strftime("%T")) " UTC" } }
             }
-            br;
-            @if let Some(summary) = alert.annotations.get("summary") { (summary) " " }
-            @if let Some(runbook) = runbook(alert) {
-                a href=(runbook) aria-label={ "What to do about " (alert.label("alertname")) } { "What to do" }
+            @for summary in alert.said(|it| it.annotations.get("summary").map(String::as_str)) { br; (summary) " " }
+            @if let Some(runbook) = alert.0.iter().find_map(|it| runbook(it)) {
+                a href=(runbook) aria-label={ "What to do about " (alert.name()) } { "What to do" }
+            }
+            @if !receivers.is_empty() {
+                br;
+                span.quiet {
+                    "told: "
+                    @for (n, (receiver, channel)) in receivers.iter().enumerate() {
+                        @if n > 0 { ", " }
+                        (receiver) " by " (channel)
+                    }
+                }
             }
         }
     }
@@ -436,6 +508,8 @@ fn mebibytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use inbox::Channel;
+
     use super::*;
 
     #[test]
@@ -458,6 +532,68 @@ mod tests {
             shown,
             ["0 %", "0.012 %", "1.23 %", "50 %", "100 %", "-150 %"]
         );
+    }
+
+    #[test]
+    fn an_alert_is_one_row_with_all_who_were_told_of_it() {
+        let alert = |name: &str, route: &str, firing, at: &str| {
+            let labels = [
+                ("alertname", name),
+                ("route", route),
+                ("severity", "warning"),
+            ];
+            let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+            Alert {
+                labels: labels.map(own).into(),
+                annotations: [("summary", "Handlers fail")].map(own).into(),
+                firing,
+                active_at: format!("2026-11-28T10:00:{at}Z"),
+                value: String::new(),
+            }
+        };
+        let message = |receiver: &str, channel, status, at: &str| Message {
+            id: 1,
+            channel,
+            receiver: receiver.into(),
+            status,
+            alerts: vec!["Failing".into()],
+            received_at: format!("2026-11-28T10:00:{at}Z").parse().unwrap(),
+            payload: serde_json::Value::Null,
+        };
+        let found = vec![
+            alert("Slow", "/a", false, "01"),
+            alert("Failing", "/a", true, "05"),
+            alert("Failing", "/b", false, "03.5"),
+            alert("Failing", "/c", true, "04"),
+        ];
+        let mut silenced = found[3].labels.clone();
+        silenced.insert("cluster".into(), "three-pillars".into());
+        let (firing, resolved) = (inbox::Status::Firing, inbox::Status::Resolved);
+        let told = Told {
+            sent: vec![(silenced, true), (found[1].labels.clone(), false)],
+            messages: vec![
+                message("slack-shop", Channel::Slack, firing, "40"),
+                message("slack-shop", Channel::Slack, firing, "10"),
+                message("oncall-third", Channel::Pagerduty, firing, "10"),
+                message("email-shop", Channel::Email, resolved, "10"),
+                message("email-platform", Channel::Email, firing, "02"),
+            ],
+        };
+        assert_eq!(Named::all(&found).len(), 2);
+        let html = alerts(&Ok(found), &Ok(told)).into_string();
+        let (failing, slow) = html.split_once(r#"data-alert="Slow""#).unwrap();
+        assert_eq!(html.matches("data-alert").count(), 2, "{html}");
+        assert_eq!(failing.matches("Handlers fail").count(), 1, "{html}");
+        for part in ["2 of 3 series", "1 silenced", "10:00:03 UTC"] {
+            assert!(failing.contains(part), "{part}: {html}");
+        }
+        let told = "told: oncall-third by pagerduty, slack-shop by slack<";
+        assert!(failing.contains(told), "{html}");
+        assert!(
+            slow.contains("pending") && !failing.contains("pending"),
+            "{html}"
+        );
+        assert!(!slow.contains("told") && !slow.contains("series"), "{html}");
     }
 
     #[test]

@@ -163,7 +163,8 @@ fn mail(message: &Message) -> Markup {
         h2.title { (text(payload, "subject")) }
         p.meta { "from " (text(payload, "from")) " to " (to.join(", ")) }
         @if payload["html"].is_string() {
-            iframe src={ "/inbox/mail/" (message.id) } sandbox="allow-popups" loading="lazy" title={ "Mail: " (text(payload, "subject")) } {}
+            // Loaded at once: who prints the page would get empty frames.
+            iframe src={ "/inbox/mail/" (message.id) } sandbox="allow-popups" title={ "Mail: " (text(payload, "subject")) } {}
             details { summary { "Plain text" } pre { (text(payload, "text")) } }
         } @else {
             pre { (text(payload, "text")) }

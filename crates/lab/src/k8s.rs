@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use stack::{Inbox, Layout};
+use stack::{Addresses, Layout};
 
 use crate::{
     committed::{self, Committed},
@@ -43,9 +43,11 @@ pub(crate) struct Render {
 
 pub(crate) fn k8s(place: &Place, Args::Render(args): &Args) -> anyhow::Result<ExitCode> {
     let layout = place.layout()?;
-    let telling = Inbox {
-        http: format!("{CONSOLE}:8000"),
+    let telling = Addresses {
+        console: format!("{CONSOLE}:8000"),
         smtp: format!("{CONSOLE}:1025"),
+        // By a port-forward; only the templates name it, which a cluster has as they are.
+        dashboards: "localhost:3000".into(),
     }
     .addressed(&committed::read(&layout.config(TELLING))?);
     let files = [

@@ -9,9 +9,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use console::elasticsearch::{SEARCH, Wanted};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use stack::{HOST, State};
 use terminal::{Style, style};
 
@@ -30,7 +31,7 @@ const LATE: SignedDuration = SignedDuration::from_secs(30);
 const START: Duration = Duration::from_secs(10);
 
 /// Elasticsearch's own limit for one answer.
-const MOST: u64 = 10_000;
+const MOST: u32 = 10_000;
 
 /// Search the services' log lines, or follow them.
 #[derive(Debug, clap::Args)]
@@ -57,14 +58,14 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "LEVEL")]
     level: Option<Level>,
     /// Only lines of this trace
-    #[arg(long, value_name = "ID", value_parser = trace_id)]
+    #[arg(long, value_name = "ID", value_parser = console::jaeger::trace_id)]
     trace: Option<String>,
     /// No older than: 30s, 15m, 2h
     #[arg(long, value_name = "TIME", value_parser = span)]
     since: Option<SignedDuration>,
     /// No more than the newest N lines
-    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=MOST))]
-    lines: u64,
+    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=i64::from(MOST)))]
+    lines: u32,
     /// Go on with what comes in; Ctrl-C ends it
     #[arg(short, long)]
     follow: bool,
@@ -124,16 +125,6 @@ impl Level {
     }
 }
 
-/// W3C Trace Context, section 3.2.2.3: 32 hexadecimal digits in lower case, not all of them 0.
-fn trace_id(text: &str) -> Result<String, String> {
-    let id = text.trim().to_ascii_lowercase();
-    let hex = id.len() == 32 && id.bytes().all(|it| it.is_ascii_hexdigit());
-    if hex && id.bytes().any(|it| it != b'0') {
-        return Ok(id);
-    }
-    Err("not a trace id: 32 hexadecimal digits, as in the trace_id of an error".into())
-}
-
 fn span(text: &str) -> Result<SignedDuration, String> {
     match text.parse::<SignedDuration>() {
         Ok(span) if span.is_positive() => Ok(span),
@@ -142,32 +133,19 @@ fn span(text: &str) -> Result<SignedDuration, String> {
 }
 
 impl Args {
-    /// The filters, as Elasticsearch has them.
-    fn filter(&self) -> Vec<Value> {
-        let mut filter = Vec::new();
-        if let Some(service) = &self.service {
-            filter.push(json!({ "term": { "service.name": service } }));
+    fn wanted(&self, since: Option<Timestamp>, most: u32) -> Wanted {
+        let is_asked_for = |it: &Level| self.level.is_some_and(|level| *it >= level);
+        let levels = Level::ALL.into_iter().filter(is_asked_for);
+        Wanted {
+            service: self.service.clone().unwrap_or_default(),
+            kind: self.kind.map_or("", Kind::name).into(),
+            levels: levels.map(|it| it.name().into()).collect(),
+            trace: self.trace.clone().unwrap_or_default(),
+            words: self.query.join(" "),
+            from: since.map(Timestamp::as_millisecond),
+            most,
+            ..Wanted::default()
         }
-        if let Some(kind) = self.kind {
-            let dataset = format!("*.{}", kind.name());
-            filter.push(json!({ "wildcard": { "event.dataset": { "value": dataset } } }));
-        }
-        if let Some(level) = self.level {
-            let levels = Level::ALL.into_iter().filter(|it| *it >= level);
-            let levels: Vec<&str> = levels.map(Level::name).collect();
-            filter.push(json!({ "terms": { "log.level": levels } }));
-        }
-        if let Some(trace) = &self.trace {
-            filter.push(json!({ "term": { "trace.id": trace } }));
-        }
-        if !self.query.is_empty() {
-            filter.push(json!({ "simple_query_string": {
-                "query": self.query.join(" "),
-                "fields": ["message", "error.message"],
-                "default_operator": "and",
-            } }));
-        }
-        filter
     }
 }
 
@@ -308,10 +286,7 @@ impl Store {
             .build()
             .context("cannot make an HTTP client")?;
         Ok(Self {
-            // Before the first line there is no index, which is no error.
-            url: format!(
-                "http://{HOST}:{port}/flask-logs-*/_search?ignore_unavailable=true&allow_no_indices=true"
-            ),
+            url: format!("http://{HOST}:{port}{SEARCH}"),
             http,
         })
     }
@@ -321,17 +296,9 @@ impl Store {
         &self,
         args: &Args,
         since: Option<Timestamp>,
-        lines: u64,
+        lines: u32,
     ) -> anyhow::Result<Vec<Line>> {
-        let mut filter = args.filter();
-        if let Some(since) = since {
-            filter.push(json!({ "range": { "@timestamp": { "gte": since } } }));
-        }
-        let query = json!({
-            "size": lines,
-            "sort": [{ "@timestamp": { "order": "desc", "unmapped_type": "date" } }],
-            "query": { "bool": { "filter": filter } },
-        });
+        let query = args.wanted(since, lines).body();
         let started = Instant::now();
         loop {
             match self.ask(&query)? {
@@ -374,15 +341,6 @@ fn lines_of(answer: &Value) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_of_traces_are_told_from_others() {
-        let id = "5e0c0d5c7a0b4e0f9a3f5d2b1c4e6f70";
-        assert_eq!(trace_id(&id.to_uppercase()).unwrap(), id);
-        for wrong in ["", "5e0c", &"0".repeat(32), &"g".repeat(32)] {
-            assert!(trace_id(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn nothing_that_was_logged_commands_the_terminal() {

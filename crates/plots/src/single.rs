@@ -11,6 +11,9 @@ use crate::{
 /// More of them are a table.
 const MOST_VALUES: usize = 60;
 
+/// What is longer is written smaller where there is little room, and its neighbours with it.
+const SHORT: usize = 6;
+
 /// A value with its name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Value {
@@ -59,10 +62,12 @@ pub struct Single {
 
 impl Single {
     fn framed(&self, each: impl Fn(&Value) -> Markup, class: &str) -> Markup {
+        let is_long = |value: &Value| self.shown(value).0.chars().count() > SHORT;
+        let long = self.values.iter().any(is_long);
         html! {
             figure.plot {
                 @if self.values.is_empty() { p.plot-empty { (self.format.no_value.as_deref().unwrap_or("No data")) } }
-                div.(class) { @for it in self.values.iter().take(MOST_VALUES) { (each(it)) } }
+                div.(class).plot-long[long] { @for it in self.values.iter().take(MOST_VALUES) { (each(it)) } }
                 @if self.values.len() > MOST_VALUES {
                     p.plot-note { "The first " (MOST_VALUES) " of " (self.values.len()) " values." }
                 }

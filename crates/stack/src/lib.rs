@@ -28,7 +28,7 @@ pub use component::{
 pub use error::Error;
 pub use install::{Installed, Installer, Progress};
 pub use layout::{Layout, set_aside, write_atomically};
-pub use notification::Inbox;
+pub use notification::Addresses;
 pub use ports::{BusyPort, HOST, Holder, Ports};
 pub use process::{Group, Guise, Identity};
 pub use supervisor::{OWN_LOG, Supervisor};

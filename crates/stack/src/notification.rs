@@ -10,35 +10,39 @@ use crate::{
     layout::{files_in, link, make_dir, write_atomically, write_secret},
 };
 
-/// What the files of `alertmanager/` name: the stand-ins of a lab on its usual ports.
-const USUAL: Inbox<&str> = Inbox {
-    http: "127.0.0.1:8000",
+/// What the files of `alertmanager/` name: a lab on its usual ports.
+const USUAL: Addresses<&str> = Addresses {
+    console: "127.0.0.1:8000",
     smtp: "127.0.0.1:1025",
+    dashboards: "localhost:3000",
 };
 
-/// Addresses of the stand-ins: `host:port`.
+/// Where messages go, and where they lead to: `host:port`.
 #[derive(Debug)]
-pub struct Inbox<Address = String> {
-    /// For Slack, PagerDuty and the dead man's switch.
-    pub http: Address,
-    /// For a mail server.
+pub struct Addresses<Address = String> {
+    /// The stand-ins of Slack, PagerDuty and the dead man's switch, and the documents.
+    pub console: Address,
+    /// The stand-in of a mail server.
     pub smtp: Address,
+    /// Grafana, or what draws its dashboards at the same paths.
+    pub dashboards: Address,
 }
 
-impl Inbox {
+impl Addresses {
     /// A file of `alertmanager/` with these addresses in it.
     #[must_use]
     pub fn addressed(&self, text: &str) -> String {
-        text.replace(USUAL.http, &self.http)
+        text.replace(USUAL.console, &self.console)
             .replace(USUAL.smtp, &self.smtp)
+            .replace(USUAL.dashboards, &self.dashboards)
     }
 }
 
 /// Puts configuration, templates and secrets into `run`.
 ///
-/// On the usual ports they are the project's own files, for a learner to edit and reload; a lab on other ports has copies with its
-/// own addresses.
-pub(crate) fn configure(layout: &Layout, run: &Path, inbox: &Inbox) -> Result<(), Error> {
+/// They are the project's own files, for a learner to edit and reload; of those that name an address which is another in this lab it
+/// has copies.
+pub(crate) fn configure(layout: &Layout, run: &Path, addresses: &Addresses) -> Result<(), Error> {
     make_dir(&run.join("templates"))?;
     let mut files = files_in(&layout.config("alertmanager/templates"), "tmpl")?;
     files.push(layout.config("alertmanager/alertmanager.yml"));
@@ -49,19 +53,22 @@ pub(crate) fn configure(layout: &Layout, run: &Path, inbox: &Inbox) -> Result<()
         };
         let to = to.join(file.file_name().unwrap_or_default());
         let text = read(&file)?;
-        let moved = inbox.addressed(&text);
+        let moved = addresses.addressed(&text);
         if moved == text {
             link(&file, &to)?;
         } else {
             write_atomically(&to, moved.as_bytes())?;
         }
     }
-    link(&make_secrets(layout, inbox)?, &run.join("secrets"))
+    link(
+        &make_secrets(layout, &addresses.console)?,
+        &run.join("secrets"),
+    )
 }
 
 /// Makes the secret files that `alertmanager.yml` names. What is missing is made up and lets in at the lab's own stand-ins; what
 /// somebody has put there for a real provider stays.
-pub(crate) fn make_secrets(layout: &Layout, inbox: &Inbox) -> Result<PathBuf, Error> {
+pub(crate) fn make_secrets(layout: &Layout, console: &str) -> Result<PathBuf, Error> {
     const WEBHOOKS: &str = "/inbox/slack/services/";
     let dir = layout.secrets();
     make_dir(&dir)?;
@@ -71,7 +78,7 @@ pub(crate) fn make_secrets(layout: &Layout, inbox: &Inbox) -> Result<PathBuf, Er
         let there = std::fs::read_to_string(&file).unwrap_or_default();
         let random = uuid::Uuid::new_v4().simple();
         if name.starts_with("slack-") {
-            let ours = format!("http://{}{WEBHOOKS}", inbox.http);
+            let ours = format!("http://{console}{WEBHOOKS}");
             // Of this lab when it was on other ports.
             let former = there.starts_with("http://127.0.0.1:") && there.contains(WEBHOOKS);
             if there.trim().is_empty() || (former && !there.starts_with(&ours)) {
@@ -110,11 +117,16 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
     }
 
-    fn inbox(offset: u16) -> Inbox {
-        Inbox {
-            http: format!("127.0.0.1:{}", 8000 + offset),
+    fn addresses(offset: u16) -> Addresses {
+        Addresses {
+            console: console(offset),
             smtp: format!("127.0.0.1:{}", 1025 + offset),
+            dashboards: format!("localhost:{}", 3000 + offset),
         }
+    }
+
+    fn console(offset: u16) -> String {
+        format!("127.0.0.1:{}", 8000 + offset)
     }
 
     #[test]
@@ -124,9 +136,9 @@ mod tests {
         let run = layout.run_dir("alertmanager");
         let config = run.join("alertmanager.yml");
         for _ in 0..2 {
-            configure(&layout, &run, &inbox(0)).unwrap();
+            configure(&layout, &run, &addresses(0)).unwrap();
             assert!(config.is_symlink());
-            configure(&layout, &run, &inbox(7)).unwrap();
+            configure(&layout, &run, &addresses(7)).unwrap();
             assert!(!config.is_symlink());
             for file in files_in(&run.join("templates"), "tmpl")
                 .unwrap()
@@ -135,7 +147,9 @@ mod tests {
             {
                 let text = read(&file).unwrap();
                 assert!(
-                    !text.contains(USUAL.http) && !text.contains(USUAL.smtp),
+                    [USUAL.console, USUAL.smtp, USUAL.dashboards]
+                        .iter()
+                        .all(|it| !text.contains(it)),
                     "{}",
                     file.display()
                 );
@@ -143,14 +157,37 @@ mod tests {
             assert!(read(&config).unwrap().contains("127.0.0.1:1032"));
         }
         let original = read(&layout.config("alertmanager/alertmanager.yml")).unwrap();
-        assert!(original.contains(USUAL.http) && original.contains(USUAL.smtp));
+        assert!(original.contains(USUAL.console) && original.contains(USUAL.smtp));
+    }
+
+    #[test]
+    fn without_grafana_one_file_alone_is_a_copy() {
+        let data = tempfile::tempdir().unwrap();
+        let layout = Layout::new(&project(), data.path(), data.path()).unwrap();
+        let run = layout.run_dir("alertmanager");
+        let without = Addresses {
+            dashboards: console(0),
+            ..addresses(0)
+        };
+        configure(&layout, &run, &without).unwrap();
+        let mut files = files_in(&run.join("templates"), "tmpl").unwrap();
+        files.push(run.join("alertmanager.yml"));
+        files.retain(|file| !file.is_symlink());
+        assert_eq!(files, [run.join("templates/addresses.tmpl")]);
+        assert_eq!(
+            read(&files[0])
+                .unwrap()
+                .matches("http://127.0.0.1:8000")
+                .count(),
+            2
+        );
     }
 
     #[test]
     fn secrets_are_private_stay_and_follow_the_lab_to_other_ports() {
         let data = tempfile::tempdir().unwrap();
         let layout = Layout::new(&project(), data.path(), data.path()).unwrap();
-        let dir = make_secrets(&layout, &inbox(0)).unwrap();
+        let dir = make_secrets(&layout, &console(0)).unwrap();
         let (page, shop, platform) = (
             dir.join("pagerduty-oncall-first"),
             dir.join("slack-shop"),
@@ -162,9 +199,9 @@ mod tests {
         let real = "https://hooks.slack.example/services/T/B/X";
         std::fs::write(&platform, real).unwrap();
         let before = read(&shop).unwrap();
-        make_secrets(&layout, &inbox(0)).unwrap();
+        make_secrets(&layout, &console(0)).unwrap();
         assert_eq!(read(&shop).unwrap(), before);
-        make_secrets(&layout, &inbox(7)).unwrap();
+        make_secrets(&layout, &console(7)).unwrap();
         assert!(
             read(&shop)
                 .unwrap()

@@ -7,7 +7,7 @@ use crate::{
     Component, Error, HOST, Health, Launch, Launching, Port, Probe, Probed, Scrape, Setup, Source,
     certificate,
     layout::{files_in, link, make_dir, remove_dir, write_atomically},
-    notification::{self, Inbox},
+    notification::{self, Addresses},
 };
 
 const fn port(name: &'static str, default: u16) -> Port {
@@ -636,7 +636,7 @@ fn console(launching: &Launching<'_>) -> Result<Launch, Error> {
         .option("--store", launching.state_dir()?.join("messages.jsonl"))
         .option(
             "--secrets",
-            notification::make_secrets(layout, &inbox(launching))?,
+            notification::make_secrets(layout, &launching.address("http"))?,
         )
         .option("--project", layout.config(""))
         .option("--data-dir", layout.data())
@@ -661,17 +661,25 @@ fn console(launching: &Launching<'_>) -> Result<Launch, Error> {
         }))
 }
 
-fn inbox(launching: &Launching<'_>) -> Inbox {
-    let console = find_known("console");
-    Inbox {
-        http: launching.ports.address(console, "http"),
-        smtp: launching.ports.address(console, "smtp"),
+/// Where Alertmanager's messages go and lead to.
+fn addresses(launching: &Launching<'_>) -> Addresses {
+    let console = |port| launching.ports.address(find_known("console"), port);
+    let mut others = launching.others.iter();
+    let grafana = others.find(|other| other.name == "grafana" && other.starts());
+    Addresses {
+        console: console("http"),
+        smtp: console("smtp"),
+        // Where there is none, the console draws its dashboards. The name is that of the files.
+        dashboards: grafana.map_or_else(
+            || console("http"),
+            |grafana| format!("localhost:{}", launching.ports.port(grafana, "http")),
+        ),
     }
 }
 
 fn alertmanager(launching: &Launching<'_>) -> Result<Launch, Error> {
     let run = launching.run_dir()?;
-    notification::configure(launching.layout, &run, &inbox(launching))?;
+    notification::configure(launching.layout, &run, &addresses(launching))?;
     Ok(Launch::default()
         .option("--config.file", run.join("alertmanager.yml"))
         .option("--storage.path", launching.state_dir()?)

@@ -18,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use stack::{Group, Guise, Installed, Installer, Layout};
 use tempfile::TempDir;
@@ -112,12 +111,21 @@ impl Browser {
 
     /// A command of WebDriver, and its value.
     async fn command(&self, path: &str, body: Value) -> Value {
+        let answer = self.try_command(path, &body).await;
+        answer.unwrap_or_else(|error| panic!("{path} {body}: {error}"))
+    }
+
+    /// The same, or what WebDriver says is wrong.
+    async fn try_command(&self, path: &str, body: &Value) -> Result<Value, Value> {
         let url = format!("{}{path}", self.session);
-        let answer = self.http.post(url).json(&body).send().await.unwrap();
+        let answer = self.http.post(url).json(body).send().await.unwrap();
         let status = answer.status();
-        let mut answer: Value = answer.json().await.unwrap();
-        assert!(status.is_success(), "{path} {body}: {answer}");
-        answer["value"].take()
+        let value = answer.json::<Value>().await.unwrap()["value"].take();
+        if status.is_success() {
+            Ok(value)
+        } else {
+            Err(value)
+        }
     }
 
     /// Opens an address and waits until all of it is there.
@@ -126,10 +134,20 @@ impl Browser {
     }
 
     /// Clicks, as a person would, what a CSS selector names: what is hidden or covered cannot be clicked.
+    ///
+    /// # Panics
+    /// When it cannot, or is replaced with every attempt.
     pub async fn click(&self, selector: &str) {
-        let element = self.element(selector).await;
-        self.command(&format!("/element/{element}/click"), json!({}))
-            .await;
+        for _ in 0..10 {
+            let path = format!("/element/{}/click", self.element(selector).await);
+            match self.try_command(&path, &json!({})).await {
+                Ok(_) => return,
+                // The page brought itself up to date meanwhile: a person clicks on what is there now.
+                Err(error) if error["error"] == "stale element reference" => {}
+                Err(error) => panic!("{selector}: {error}"),
+            }
+        }
+        panic!("{selector} never stays long enough to be clicked");
     }
 
     /// Types into what a CSS selector names, in place of what is in it.
@@ -205,16 +223,6 @@ impl Browser {
             );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-    }
-
-    /// The whole page as PNG, at the width it is looked at.
-    pub async fn picture(&self) -> Vec<u8> {
-        let height = self.value("document.documentElement.scrollHeight").await;
-        let width = self.value("window.innerWidth").await;
-        let clip = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
-        let parameters = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
-        let answer = self.devtools("Page.captureScreenshot", parameters).await;
-        STANDARD.decode(answer["data"].as_str().unwrap()).unwrap()
     }
 
     /// What the browser complained about since the last call: errors of scripts, refused and failed loads.

@@ -64,12 +64,13 @@ pub(crate) async fn page(console: web::Data<Console>, pairs: web::Query<Pairs>) 
     let found = if mistakes.is_empty() {
         let wanted = Wanted {
             service: search.service.clone(),
-            level: search.level.clone(),
+            levels: Vec::from_iter(Some(search.level.clone()).filter(|it| !it.is_empty())),
             words: search.words.clone(),
             trace,
-            times: Some((search.range.from_ms, search.range.to_ms)),
-            oldest_first: false,
+            from: Some(search.range.from_ms),
+            to: Some(search.range.to_ms),
             most: MOST,
+            ..Wanted::default()
         };
         Some(elasticsearch::search(&console.elasticsearch, &wanted).await)
     } else {

@@ -432,6 +432,11 @@ fn the_page_shows_hostile_messages_as_text() {
             "{shown}"
         );
         assert!(shown.contains("&lt;script&gt;"));
+        // Frames that wait until somebody scrolls to them are empty in print.
+        assert!(
+            shown.contains("<iframe") && !shown.contains("lazy"),
+            "{shown}"
+        );
         // The mail's own page, in its frame, may run and load nothing.
         let answer = it.send(Method::GET, "/inbox/mail/3", None).await;
         let policy = answer.headers()["content-security-policy"]

@@ -881,7 +881,8 @@ fn messages_say_what_people_need() {
                 "Mail at length",
                 "2026-01-01 00:00:00",
                 "127.0.0.1:5100",
-                "docs/alerting-playbook.md#mail",
+                "http://127.0.0.1:8000/docs/alerting-playbook.md#mail",
+                "http://localhost:3000/d/flask-api",
             ] {
                 assert!(body.contains(part), "{kind} without {part}: {body}");
             }

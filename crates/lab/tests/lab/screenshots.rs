@@ -192,14 +192,21 @@ fn wait_until_there_is_something_to_see(lab: &TestLab) {
 /// The page, in pieces from top to bottom.
 async fn taken(browser: &Browser, name: &str) -> Vec<(String, Vec<u8>)> {
     let number = async |expression: &str| browser.value(expression).await.as_u64().unwrap();
-    let height = number("document.documentElement.scrollHeight").await;
     let width = number("window.innerWidth").await;
+    // A piece fits into the window: beyond it, frames of another origin, which mails are, are not painted.
+    let size =
+        json!({ "width": width, "height": HIGHEST, "deviceScaleFactor": 1, "mobile": false });
+    browser
+        .devtools("Emulation.setDeviceMetricsOverride", size)
+        .await;
+    let height = number("document.documentElement.offsetHeight").await;
     let count = height.div_ceil(HIGHEST).max(1);
     let mut pictures = Vec::new();
     for n in 0..count {
         let (y, height) = (height * n / count, height.div_ceil(count));
+        browser.value(&format!("window.scrollTo(0, {y})")).await;
         let clip = json!({ "x": 0, "y": y, "width": width, "height": height, "scale": 1 });
-        let how = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
+        let how = json!({ "format": "png", "clip": clip });
         let answer = browser.devtools("Page.captureScreenshot", how).await;
         let picture = STANDARD.decode(answer["data"].as_str().unwrap()).unwrap();
         let file = match n {

@@ -53,6 +53,13 @@ fn the_script_does_what_the_lab_does_and_a_second_time_nothing() {
     for template in ["flask-logs", "flask-logs-dead-letter"] {
         send(client.delete(format!("{url}/_index_template/{template}")));
     }
+    let mistaken = setup("nonne");
+    assert_eq!(mistaken.status.code(), Some(2), "{}", text(&mistaken));
+    assert!(
+        text(&mistaken).contains("nonne: neither ilm nor none"),
+        "{}",
+        text(&mistaken)
+    );
     let first = setup("none");
     assert!(first.status.success(), "{}", text(&first));
     assert_eq!(places(), by_the_lab);
