@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ::console::jaeger;
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 
@@ -45,9 +46,8 @@ pub(super) async fn grade(it: &Grader<'_>) -> Vec<Graded> {
 impl Grader<'_> {
     async fn logged(&self) -> Seen {
         let id = self.answers()?.text("trace_id")?;
-        let lines = self
-            .lines(&format!("trace.id:\"{}\"", id.escape_default()))
-            .await?;
+        let id = jaeger::trace_id(&id).map_err(anyhow::Error::msg)?;
+        let lines = self.lines(&format!("trace.id:{id}")).await?;
         ensure!(
             !lines.is_empty(),
             "Elasticsearch has no line with trace.id {id}"
