@@ -2,6 +2,7 @@
 
 mod answers;
 mod dashboard;
+mod elk;
 mod grader;
 mod oncall;
 mod prometheus;
@@ -53,6 +54,7 @@ const LABS: &[Lab] = &[
     lab(1, "01-three-pillars", &[]),
     lab(2, "02-prometheus", &["prometheus"]),
     lab(3, "03-dashboards", &[]),
+    lab(4, "04-elk", &[]),
     lab(5, "05-tracing", &[]),
     lab(7, "07-promql", &[]),
     lab(9, "09-slo", &[]),
@@ -69,6 +71,7 @@ async fn grade(n: u8, it: &Grader<'_>) -> Vec<Graded> {
         1 => three_pillars::grade(it).await,
         2 => prometheus::grade(it).await,
         3 => dashboard::grade(it).await,
+        4 => elk::grade(it).await,
         5 => tracing::grade(it).await,
         7 => promql::grade(it).await,
         9 => slo::grade(it).await,
