@@ -3,6 +3,7 @@
 mod answers;
 mod dashboard;
 mod elk;
+mod exporter;
 mod grader;
 mod oncall;
 mod prometheus;
@@ -57,6 +58,7 @@ const LABS: &[Lab] = &[
     lab(4, "04-elk", &[]),
     lab(5, "05-tracing", &[]),
     lab(7, "07-promql", &[]),
+    lab(8, "08-exporter", &["prometheus"]),
     lab(9, "09-slo", &[]),
     lab(10, "10-oncall", &[]),
 ];
@@ -74,6 +76,7 @@ async fn grade(n: u8, it: &Grader<'_>) -> Vec<Graded> {
         4 => elk::grade(it).await,
         5 => tracing::grade(it).await,
         7 => promql::grade(it).await,
+        8 => exporter::grade(it).await,
         9 => slo::grade(it).await,
         10 => oncall::grade(it).await,
         _ => unreachable!("every lab of the table has its check"),

@@ -15,7 +15,7 @@ use terminal::style;
 pub(crate) use dashboards::every_query_answers;
 pub(crate) use endpoints::Endpoints;
 use followed::Followed;
-pub(crate) use probe::{Probe, eventually};
+pub(crate) use probe::{Probe, eventually, samples};
 pub(crate) use rows::Seen;
 
 use crate::{place::Place, view};

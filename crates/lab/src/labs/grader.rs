@@ -1,13 +1,13 @@
 //! What every lab's check works with: the stack that runs, the learner's folder, and questions to both.
 
-use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, process::Stdio};
 
 use ::console::jaeger::{self, Trace};
 use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use stack::{Installer, Layout, table};
-use tokio::process::Command;
+use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use super::{
     START,
@@ -128,16 +128,28 @@ impl<'a> Grader<'a> {
 
     /// Has promtool, as the lab has it, look at something; its words when it does not like it.
     pub(super) async fn promtool(&self, args: &[&OsStr]) -> anyhow::Result<()> {
+        self.promtool_reads(args, "").await
+    }
+
+    /// Has it read something from its standard input.
+    pub(super) async fn promtool_reads(&self, args: &[&OsStr], text: &str) -> anyhow::Result<()> {
         let prometheus = table::find("prometheus")?;
         let installed = Installer::new(self.layout.clone()).find(prometheus)?;
         let installed =
             installed.context("there is no promtool; `lab install prometheus` gets it")?;
-        let output = Command::new(installed.program.with_file_name("promtool"))
+        let mut promtool = Command::new(installed.program.with_file_name("promtool"))
             .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
-            .output()
-            .await
+            .spawn()
             .context("promtool cannot be started")?;
+        let mut input = promtool.stdin.take().context("it was asked for")?;
+        // Whether it reads to the end is its own affair: what it says counts.
+        let _ = input.write_all(text.as_bytes()).await;
+        drop(input);
+        let output = promtool.wait_with_output().await?;
         let said = [output.stdout, output.stderr].concat();
         ensure!(
             output.status.success(),

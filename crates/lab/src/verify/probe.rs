@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use rand::RngExt;
-use reqwest::Method;
+use reqwest::{Method, header::CONTENT_TYPE};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -50,6 +50,11 @@ impl Probe {
 
     /// A text answer.
     pub(crate) async fn text(&self, url: &str) -> anyhow::Result<String> {
+        Ok(self.page(url).await?.1)
+    }
+
+    /// What kind of text an answer is, as it says itself, and the text.
+    pub(crate) async fn page(&self, url: &str) -> anyhow::Result<(String, String)> {
         let answer = self
             .http
             .get(url)
@@ -61,10 +66,12 @@ impl Probe {
             "{url} answers {}",
             answer.status()
         );
-        answer
-            .text()
-            .await
-            .with_context(|| format!("{url} breaks off"))
+        let kind = answer.headers().get(CONTENT_TYPE);
+        let kind = kind.and_then(|it| it.to_str().ok()).unwrap_or_default();
+        let kind = kind.to_owned();
+        let text = answer.text().await;
+        let text = text.with_context(|| format!("{url} breaks off"))?;
+        Ok((kind, text))
     }
 
     /// Sends JSON; the answer does not matter as long as it is a good one.
@@ -173,7 +180,7 @@ pub(crate) async fn eventually<T>(
 }
 
 /// Samples of one metric in the text format: label set to value.
-pub(super) fn samples<'a>(page: &'a str, metric: &str) -> BTreeMap<&'a str, f64> {
+pub(crate) fn samples<'a>(page: &'a str, metric: &str) -> BTreeMap<&'a str, f64> {
     let of_metric = |line: &'a str| {
         let rest = line.strip_prefix(metric)?;
         let (labels, value) = rest.rsplit_once(' ')?;
