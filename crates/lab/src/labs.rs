@@ -1,5 +1,6 @@
 //! `lab labs` and `lab check`: the workshop. What a learner does stands in `labs/`; here is what grades it, on the stack that runs.
 
+mod alerting;
 mod answers;
 mod dashboard;
 mod elk;
@@ -57,6 +58,7 @@ const LABS: &[Lab] = &[
     lab(3, "03-dashboards", &[]),
     lab(4, "04-elk", &[]),
     lab(5, "05-tracing", &[]),
+    lab(6, "06-alerting", &["prometheus"]),
     lab(7, "07-promql", &[]),
     lab(8, "08-exporter", &["prometheus"]),
     lab(9, "09-slo", &[]),
@@ -75,6 +77,7 @@ async fn grade(n: u8, it: &Grader<'_>) -> Vec<Graded> {
         3 => dashboard::grade(it).await,
         4 => elk::grade(it).await,
         5 => tracing::grade(it).await,
+        6 => alerting::grade(it).await,
         7 => promql::grade(it).await,
         8 => exporter::grade(it).await,
         9 => slo::grade(it).await,

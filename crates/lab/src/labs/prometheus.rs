@@ -49,7 +49,7 @@ pub(super) async fn grade(it: &Grader<'_>) -> Vec<Graded> {
 
 impl Grader<'_> {
     /// The address of the learner's.
-    async fn own_prometheus(&self) -> anyhow::Result<String> {
+    pub(super) async fn own_prometheus(&self) -> anyhow::Result<String> {
         self.endpoints.need(&["prometheus"])?;
         let url = self.answers()?.text("prometheus")?;
         let url = url.trim_end_matches('/').to_owned();
