@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Where a learner of the workshop makes a dashboard; it is drawn with the others.
-const OF_LEARNER: &str = "labs/03-dashboards/work";
+pub const OF_LEARNER: &str = "labs/03-dashboards/work";
 
 /// Panels that are asked for at the same time.
 const AT_A_TIME: usize = 6;

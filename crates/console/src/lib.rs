@@ -27,6 +27,7 @@ use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
 use actix_web::web;
 
+pub use dashboards::OF_LEARNER;
 pub use settings::Args;
 
 use crate::{

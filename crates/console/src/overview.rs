@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use actix_web::{HttpResponse, web};
-use inbox::Message;
+use inbox::{Channel, Message};
 use jiff::Timestamp;
 use maud::{Markup, html};
 use oncall::{Role, Roster};
@@ -269,7 +269,26 @@ impl<'a> Named<'a> {
 pub(crate) struct Told {
     /// Labels of what Alertmanager was sent; whether it keeps that to itself.
     sent: Vec<(Labels, bool)>,
-    messages: Vec<Message>,
+    heard: Vec<Heard>,
+}
+
+/// A message that told somebody of alerts.
+struct Heard {
+    alerts: Vec<String>,
+    receiver: String,
+    channel: Channel,
+    at: Timestamp,
+}
+
+impl Heard {
+    fn of(message: &Message) -> Option<Self> {
+        (message.status == inbox::Status::Firing).then(|| Self {
+            alerts: message.alerts.clone(),
+            receiver: message.receiver.clone(),
+            channel: message.channel,
+            at: message.received_at,
+        })
+    }
 }
 
 impl Told {
@@ -281,7 +300,7 @@ impl Told {
         });
         Ok(Self {
             sent: alerts.collect(),
-            messages: console.newest.take(inbox::KEPT),
+            heard: console.newest.each(Heard::of),
         })
     }
 
@@ -296,10 +315,10 @@ impl Told {
 
     /// Receivers that heard of it since it began, and how. Alertmanager's own list names all of the rotation, on call or not.
     fn receivers(&self, of: &Named) -> BTreeSet<(&str, &str)> {
-        let heard = self.messages.iter().filter(|it| {
-            it.status == inbox::Status::Firing
-                && it.alerts.iter().any(|name| name == of.name())
-                && of.since().is_some_and(|since| it.received_at >= since)
+        let since = of.since();
+        let heard = self.heard.iter().filter(|it| {
+            it.alerts.iter().any(|name| name == of.name())
+                && since.is_some_and(|since| it.at >= since)
         });
         heard
             .map(|it| (it.receiver.as_str(), it.channel.name()))
@@ -569,15 +588,16 @@ mod tests {
         let mut silenced = found[3].labels.clone();
         silenced.insert("cluster".into(), "three-pillars".into());
         let (firing, resolved) = (inbox::Status::Firing, inbox::Status::Resolved);
+        let messages = [
+            message("slack-shop", Channel::Slack, firing, "40"),
+            message("slack-shop", Channel::Slack, firing, "10"),
+            message("oncall-third", Channel::Pagerduty, firing, "10"),
+            message("email-shop", Channel::Email, resolved, "10"),
+            message("email-platform", Channel::Email, firing, "02"),
+        ];
         let told = Told {
             sent: vec![(silenced, true), (found[1].labels.clone(), false)],
-            messages: vec![
-                message("slack-shop", Channel::Slack, firing, "40"),
-                message("slack-shop", Channel::Slack, firing, "10"),
-                message("oncall-third", Channel::Pagerduty, firing, "10"),
-                message("email-shop", Channel::Email, resolved, "10"),
-                message("email-platform", Channel::Email, firing, "02"),
-            ],
+            heard: messages.iter().filter_map(Heard::of).collect(),
         };
         assert_eq!(Named::all(&found).len(), 2);
         let html = alerts(&Ok(found), &Ok(told)).into_string();

@@ -88,30 +88,19 @@ fn page_of(link: &str, folder: &str) -> Option<String> {
 fn html_of(text: &str, folder: &str) -> String {
     let options = Options::ENABLE_TABLES;
     let mut kept = Vec::new();
-    let linked = |event: Event<'_>| match event {
-        Event::Start(Tag::Link {
-            link_type,
-            dest_url,
-            title,
-            id,
-        }) => {
-            let page = page_of(&dest_url, folder);
-            kept.push(page.is_some());
-            let dest_url = page?.into();
-            Some(
-                Event::Start(Tag::Link {
-                    link_type,
-                    dest_url,
-                    title,
-                    id,
-                })
-                .into_static(),
-            )
+    let linked = Parser::new_ext(text, options).filter_map(|mut event| {
+        match &mut event {
+            Event::Start(Tag::Link { dest_url, .. }) => {
+                let page = page_of(dest_url, folder);
+                kept.push(page.is_some());
+                *dest_url = page?.into();
+            }
+            Event::End(TagEnd::Link) if !kept.pop()? => return None,
+            _ => {}
         }
-        Event::End(TagEnd::Link) => kept.pop()?.then_some(event.into_static()),
-        event => Some(event.into_static()),
-    };
-    let mut events: Vec<Event<'_>> = Parser::new_ext(text, options).filter_map(linked).collect();
+        Some(event)
+    });
+    let mut events: Vec<Event<'_>> = linked.collect();
     // Headings get the anchors that they have where the project is hosted: links name those.
     let mut open = None;
     let mut title = String::new();

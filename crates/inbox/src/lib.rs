@@ -172,10 +172,12 @@ impl Newest {
     /// So many messages, the latest first.
     #[must_use]
     pub fn take(&self, number: usize) -> Vec<Message> {
-        let mut messages = self.0.store.messages();
-        messages.reverse();
-        messages.truncate(number);
-        messages
+        self.0.store.newest(|it| Some(it.clone()), number)
+    }
+
+    /// What is wanted of all that are kept, the latest first.
+    pub fn each<T>(&self, wanted: impl FnMut(&Message) -> Option<T>) -> Vec<T> {
+        self.0.store.newest(wanted, KEPT)
     }
 }
 

@@ -140,6 +140,21 @@ impl Store {
         Ok(())
     }
 
+    /// What is wanted of messages, the latest first, without a copy of the others.
+    pub(crate) fn newest<T>(
+        &self,
+        wanted: impl FnMut(&Message) -> Option<T>,
+        most: usize,
+    ) -> Vec<T> {
+        let kept = self.kept();
+        kept.messages
+            .iter()
+            .rev()
+            .filter_map(wanted)
+            .take(most)
+            .collect()
+    }
+
     /// Oldest first.
     pub fn messages(&self) -> Vec<Message> {
         self.kept().messages.iter().cloned().collect()

@@ -31,7 +31,7 @@ use terminal::style;
 use self::grader::{Graded, Grader};
 use crate::{
     place::{Place, Usage},
-    verify::Endpoints,
+    verify::Looked,
     view,
 };
 
@@ -139,9 +139,8 @@ pub(crate) struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// YAML or JSON file with the addresses of a stack that runs elsewhere
-    #[arg(long, value_name = "FILE")]
-    endpoints: Option<PathBuf>,
+    #[command(flatten)]
+    looked: Looked,
 }
 
 /// What `lab check` found, in the form that `--json` prints.
@@ -303,9 +302,7 @@ fn start(place: &Place, layout: &Layout, chosen: &Chosen) -> anyhow::Result<Exit
     for component in lab.programs {
         let installed = Installer::new(layout.clone()).find(table::find(component)?)?;
         let program = installed
-            .with_context(|| {
-                format!("{component} is not installed; `lab install {component}` gets it")
-            })?
+            .ok_or(stack::Error::NotInstalled { component })?
             .program;
         // Prometheus comes with the tool that tries its files out.
         let tool = program.with_file_name("promtool");
@@ -364,10 +361,7 @@ pub(crate) fn check(place: &Place, args: &CheckArgs) -> anyhow::Result<ExitCode>
     let layout = place.layout()?;
     let lab = args.chosen.lab()?;
     let work = args.chosen.work(&layout)?;
-    let endpoints = match &args.endpoints {
-        Some(file) => Endpoints::read(file)?,
-        None => Endpoints::of(&place.running()?, &layout)?,
-    };
+    let endpoints = args.looked.endpoints(place, &layout)?;
     let title = lab.title(&lab.text(&layout)?)?.to_owned();
     let grader = Grader::new(&endpoints, &layout, lab.folder(&layout), work)?;
     let spinner = view::spinner(format!("looking at what became of lab {}", lab.n));
@@ -385,7 +379,7 @@ pub(crate) fn check(place: &Place, args: &CheckArgs) -> anyhow::Result<ExitCode>
         ok: steps.iter().all(|step| step.ok),
         steps,
     };
-    if args.endpoints.is_none() {
+    if args.looked.is_here() {
         // `lab labs` and the console show it, with when that was.
         let json = json!({ "at": Timestamp::now(), "report": &report });
         stack::write_atomically(&layout.checked_file(lab.n), json.to_string().as_bytes())?;
@@ -465,5 +459,8 @@ mod tests {
             assert_eq!(lab.name.split_once('-').unwrap().0, format!("{:02}", lab.n));
         }
         assert!(Lab::find(11).is_err() && Lab::find(0).is_err());
+        // The console draws what the learner makes there.
+        let work = format!("{DIRECTORY}/{}/{WORK}", Lab::find(3).unwrap().name);
+        assert_eq!(::console::OF_LEARNER, work);
     }
 }

@@ -7,13 +7,13 @@ mod notified;
 mod probe;
 mod rows;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use serde::Serialize;
 use terminal::style;
 
 pub(crate) use dashboards::every_query_answers;
-pub(crate) use endpoints::Endpoints;
+pub(crate) use endpoints::{Endpoints, Looked};
 use followed::Followed;
 pub(crate) use probe::{Probe, eventually, samples};
 pub(crate) use rows::Seen;
@@ -45,9 +45,8 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// YAML or JSON file with the addresses of a stack that runs elsewhere
-    #[arg(long, value_name = "FILE")]
-    endpoints: Option<PathBuf>,
+    #[command(flatten)]
+    looked: Looked,
 }
 
 /// What was found, in the form that `--json` prints.
@@ -76,10 +75,7 @@ struct Row {
 
 pub(crate) fn verify(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
     let layout = place.layout()?;
-    let endpoints = match &args.endpoints {
-        Some(file) => Endpoints::read(file)?,
-        None => Endpoints::of(&place.running()?, &layout)?,
-    };
+    let endpoints = args.looked.endpoints(place, &layout)?;
     let spinner = view::spinner("following a request through metrics, logs and traces, and an alert to its receivers (about a minute)".into());
     let rows = crate::block_on(rows::check(&endpoints, &layout))?;
     spinner.finish_and_clear();
@@ -87,7 +83,7 @@ pub(crate) fn verify(place: &Place, args: &Args) -> anyhow::Result<ExitCode> {
         ok: rows.iter().all(|row| row.ok),
         rows,
     };
-    if args.endpoints.is_none() {
+    if args.looked.is_here() {
         // The console shows it, with when that was.
         let json = serde_json::json!({ "at": jiff::Timestamp::now(), "report": &report });
         stack::write_atomically(&layout.verified_file(), json.to_string().as_bytes())?;

@@ -103,6 +103,13 @@ pub enum Error {
         known: String,
     },
 
+    /// A component that could be got has not been.
+    #[error("{component} is not installed; `lab install {component}` gets it")]
+    NotInstalled {
+        /// Its name.
+        component: &'static str,
+    },
+
     /// A program needed to get or run a component is not on this machine.
     #[error("{component} needs {tool}, which is not on this machine; {cure}")]
     MissingTool {
@@ -185,7 +192,10 @@ impl Error {
     /// 3 a needed component is missing, 1 anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::MissingTool { .. } | Self::External { .. } | Self::RootRefused { .. } => 3,
+            Self::MissingTool { .. }
+            | Self::External { .. }
+            | Self::NotInstalled { .. }
+            | Self::RootRefused { .. } => 3,
             Self::Command { .. } | Self::Corrupt { .. } | Self::Io { .. } | Self::Unpack { .. } => {
                 1
             }

@@ -9,7 +9,30 @@ use anyhow::bail;
 use serde::Deserialize;
 use stack::{Board, HOST, Layout, State, table};
 
-use crate::place::Usage;
+use crate::place::{Place, Usage};
+
+/// Which stack is looked at.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Looked {
+    /// YAML or JSON file with the addresses of a stack that runs elsewhere
+    #[arg(long, value_name = "FILE")]
+    endpoints: Option<PathBuf>,
+}
+
+impl Looked {
+    /// Whether it is the lab's own, and none that runs elsewhere.
+    pub(crate) fn is_here(&self) -> bool {
+        self.endpoints.is_none()
+    }
+
+    /// Where its parts are.
+    pub(crate) fn endpoints(&self, place: &Place, layout: &Layout) -> anyhow::Result<Endpoints> {
+        match &self.endpoints {
+            Some(file) => Endpoints::read(file),
+            None => Endpoints::of(&place.running()?, layout),
+        }
+    }
+}
 
 /// Base URLs of a stack, without a slash at the end.
 #[derive(Debug, Clone, Deserialize)]
@@ -65,7 +88,7 @@ fn out_of_order(board: &Board) -> BTreeMap<String, String> {
 
 impl Endpoints {
     /// Those of a running lab.
-    pub(crate) fn of(board: &Board, layout: &Layout) -> anyhow::Result<Self> {
+    fn of(board: &Board, layout: &Layout) -> anyhow::Result<Self> {
         let url_of = |name: &str, port: &str| {
             let port = board.get(name).and_then(|status| status.ports.get(port));
             port.map(|port| format!("http://{HOST}:{port}"))
@@ -148,7 +171,7 @@ impl Endpoints {
     }
 
     /// Those that a file names.
-    pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+    fn read(file: &Path) -> anyhow::Result<Self> {
         let usage = |reason: String| Usage(format!("{}: {reason}", file.display()));
         let text = std::fs::read_to_string(file).map_err(|error| usage(error.to_string()))?;
         let mut endpoints: Self =
